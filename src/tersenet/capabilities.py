@@ -1,0 +1,66 @@
+"""What a runtime can do, as a table of data. Each target has one such table in its own ``capabilities.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a runtime can do with one kind of operator in integers.
+
+    Args:
+        weights: integer types of stored weights, best first; empty for operators without weights.
+        activations: integer types of inputs and result.
+        granularities: of the weights' scales, best first.
+        fuses: kinds of activation that the kernel applies to its own result.
+        shares: "" where input and result have scales of their own; ``"result"`` where the result must have the first
+            input's numbers; ``"all"`` where all inputs and the result must have equal numbers.
+        result: scale and zero point, on the int8 grid, that the kernel demands of its result (softmax, sigmoid, tanh).
+        bias: the type that the bias is stored in, ``int32`` (scale = input scale x weight scale) or ``float``.
+        constant_operands: whether an operand may be a constant of the file.
+        note: a limit worth knowing, for the documentation.
+    """
+
+    weights: tuple[str, ...] = ()
+    activations: tuple[str, ...] = ("int8",)
+    granularities: tuple[str, ...] = ("per-tensor",)
+    fuses: tuple[str, ...] = ()
+    shares: str = ""
+    result: tuple[float, int] | None = None
+    bias: str = "int32"
+    constant_operands: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """One runtime, on one instruction set.
+
+    Args:
+        name: the runtime, as `--to` names it.
+        kernels: integer kernels by operator kind (`tersenet.graph.operators.KINDS`).
+        floats: kinds that run in float; None where every kind does. Empty: no float islands.
+        float_fuses: for float files: kind -> kinds of activation that the kernel applies to its own result.
+        restricted_weights: weights leave out the lowest integer ([-127, 127]).
+        saturating_pairs: the kernel adds products of neighbouring weights in 16 bits (x86 without VNNI): the sum of two
+            neighbours' magnitudes must stay within 128, else results are clipped.
+        reasons: kind -> why it has no integer kernel, where more can be said than "none".
+        integer_io: the file takes and returns integers unless asked otherwise.
+        channel_multiple: the number of channels that kernels like multiples of.
+    """
+
+    name: str
+    kernels: Mapping[str, Kernel]
+    floats: frozenset[str] | None = None
+    float_fuses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    restricted_weights: bool = True
+    saturating_pairs: bool = False
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    integer_io: bool = False
+    channel_multiple: int = 8
+
+    def why_float(self, kind: str) -> str:
+        """Why an operator of this kind stays in float."""
+        return self.reasons.get(kind, f"{self.name} has no integer kernel for {kind}")

@@ -1,0 +1,72 @@
+"""Every error of tersenet, in one tree.
+
+    TersenetError
+    ├── InputError            what the user gave cannot be used
+    │   ├── ModelError        ... the network or its file
+    │   ├── DataError         ... the data
+    │   ├── RecipeError       ... a step, a recipe or one of their options
+    │   ├── BudgetError       ... a budget that does not parse
+    │   └── OutputError       ... the folder that results go to
+    ├── UnsupportedError      a runtime has no way to run an operator
+    ├── MissingDependencyError  an optional package is not installed
+    └── UntrustedError        reading this file would run code that came with it
+
+A message says what must hold, what was got, what is allowed and what to do, in one or two sentences.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TersenetError(Exception):
+    """Base of all errors that tersenet raises on purpose; the command line answers one with exit code 2."""
+
+
+class InputError(TersenetError):
+    """Something the user gave cannot be used."""
+
+
+class ModelError(InputError):
+    """The network cannot be read, traced or compressed."""
+
+
+class DataError(InputError):
+    """The data cannot be read, or do not fit the network or the task."""
+
+
+class RecipeError(InputError):
+    """A step, a recipe or one of their options is not valid."""
+
+
+class BudgetError(InputError):
+    """A size, a time or a number of points does not parse or is out of range."""
+
+
+class OutputError(InputError):
+    """The output folder cannot be used: it holds another run, is not writable, or is full."""
+
+
+class UnsupportedError(TersenetError):
+    """A runtime has no way to run an operator of this network."""
+
+
+class MissingDependencyError(TersenetError):
+    """An optional package is not installed; the message has the line that installs it."""
+
+
+class UntrustedError(TersenetError):
+    """Reading this file would execute code that came with it; only ``--trust`` allows that."""
+
+
+def unknown(what: str, got: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not in a table: close matches first, then all legal names.
+
+    >>> unknown("target", "onnxruntim", ["onnxruntime", "litert"])
+    "unknown target 'onnxruntim'; did you mean 'onnxruntime'? Known: litert, onnxruntime."
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(got, names, n=2)
+    hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
+    return f"unknown {what} {got!r}; {hint}Known: {', '.join(names)}."

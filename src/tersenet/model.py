@@ -1,0 +1,105 @@
+"""A network as the rest of tersenet sees it: one exported ATen graph, whatever framework it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from tersenet.errors import DataError, UnsupportedError
+from tersenet.plan import QuantizationPlan
+from tersenet.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class Model:
+    """A float network with batch norm alive, and what was decided about its numbers. A step returns a new one.
+
+    Args:
+        graph: ATen operators over named parameters (``get_attr`` nodes), placeholders in the order of `inputs`. Must not be
+            changed: copy it (`tersenet.graph.walk.copy`) to rewrite it.
+        inputs, outputs: what goes in and comes out, in order; None in a shape stands for any size.
+        name: what reports call the network.
+        format: where it came from: torch, keras, onnx, tflite, transformers.
+        fixed_batch: why the batch could not be left open, or "" where it was.
+        provenance: more about the source, plain JSON.
+        plans: quantization plans; each says which runtimes it serves. None: a float network.
+    """
+
+    graph: torch.fx.GraphModule
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    name: str = "model"
+    format: str = "torch"
+    fixed_batch: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    plans: tuple[QuantizationPlan, ...] = ()
+
+    def plan_for(self, runtime: str) -> QuantizationPlan | None:
+        """The plan that serves a runtime; None for a float network.
+
+        Raises:
+            UnsupportedError: there are plans, and none serves it.
+        """
+        for plan in self.plans:
+            if runtime in plan.serves:
+                return plan
+        if self.plans:
+            served = ", ".join(name for plan in self.plans for name in plan.serves)
+            raise UnsupportedError(f"this model was quantized for {served}, not for {runtime}; quantize it with {runtime} among the targets.")
+        return None
+
+    def without_plans(self) -> Model:
+        """The same network in float."""
+        return replace(self, plans=())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the graph, its parameters and its plans: equal for equal networks, in every process."""
+        digest = hashlib.sha256()
+        for node in self.graph.graph.nodes:
+            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+        for name, tensor in sorted(self.graph.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy())
+        digest.update(repr([plan.to_json() for plan in self.plans]).encode())
+        return digest.hexdigest()
+
+    def __call__(self, *inputs: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run the float network.
+
+        Args:
+            inputs: arrays in the order of `self.inputs`, or one dict of arrays by name. Any batch size the graph takes.
+
+        Returns:
+            One array, or a tuple where the network has several outputs.
+        """
+        arrays = ordered(inputs, self.inputs)
+        with torch.no_grad():
+            results = self.graph(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        flat = [result.numpy() for result in (results if isinstance(results, tuple | list) else (results,))]
+        return flat[0] if len(flat) == 1 else tuple(flat)
+
+
+def ordered(inputs: tuple[Any, ...], specs: tuple[TensorSpec, ...]) -> list[np.ndarray]:
+    """The arrays in the order of the specs, as the dtypes that they ask for.
+
+    Raises:
+        DataError: too many or too few, or a name is missing.
+    """
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        missing = [spec.name for spec in specs if spec.name not in inputs[0]]
+        if missing:
+            raise DataError(f"the network's inputs are {', '.join(spec.name for spec in specs)}; missing: {', '.join(missing)}.")
+        inputs = tuple(inputs[0][spec.name] for spec in specs)
+    elif len(inputs) == 1 and isinstance(inputs[0], tuple | list) and len(specs) > 1:
+        inputs = tuple(inputs[0])
+    if len(inputs) != len(specs):
+        raise DataError(f"the network takes {len(specs)} inputs ({', '.join(spec.name for spec in specs)}), got {len(inputs)}.")
+    return [np.asarray(array, dtype=spec.dtype) for array, spec in zip(inputs, specs, strict=True)]

@@ -1,0 +1,87 @@
+"""The quantization plan: everything that was decided about numbers, as plain data beside the graph.
+
+A plan speaks of the *deployable* graph of a model (`tersenet.graph.deploy`), by the names of its nodes. Simulation and
+every exporter read the same plan and decide nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tersenet.schemes import Encoding
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Operators that the runtime computes as one: an anchor and the activation that is applied to its result at once.
+
+    Args:
+        nodes: names of the nodes, the anchor first; the value of the last one is the unit's result.
+        kind: the anchor's kind (`tersenet.graph.operators`).
+        weights: encodings of the anchor's constant arguments by their names in the operator's schema (``weight``, ``bias``).
+    """
+
+    nodes: tuple[str, ...]
+    kind: str
+    weights: Mapping[str, Encoding] = field(default_factory=dict)
+
+    @property
+    def anchor(self) -> str:
+        return self.nodes[0]
+
+    @property
+    def result(self) -> str:
+        return self.nodes[-1]
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """Which tensors are integers, with which numbers, for which runtimes.
+
+    Args:
+        serves: names of the capability tables that this plan was made for.
+        values: encodings of activations, network inputs and constant operands, by the name of the node that makes the
+            value. A value in this table is quantized for *every* reader of it; one that is not stays float.
+        units: operators that run in integers, by the name of their anchor. Their inputs and results are in `values`.
+        uses: another encoding for one use of a value, by ``"node:argument index"`` (``"cat:0"`` is the first tensor of a
+            concatenation): the value is converted again for this reader alone.
+        float_operators: operators that stay in float: node name -> why.
+    """
+
+    serves: tuple[str, ...]
+    values: Mapping[str, Encoding]
+    units: Mapping[str, Unit]
+    uses: Mapping[str, Encoding] = field(default_factory=dict)
+    float_operators: Mapping[str, str] = field(default_factory=dict)
+
+    def same_numbers(self, other: QuantizationPlan) -> bool:
+        """Whether the two plans decide the same, whomever they serve."""
+        return replace(self, serves=()) == replace(other, serves=())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "serves": list(self.serves),
+            "values": {name: encoding.to_json() for name, encoding in self.values.items()},
+            "units": {
+                name: {"nodes": list(unit.nodes), "kind": unit.kind, "weights": {key: encoding.to_json() for key, encoding in unit.weights.items()}}
+                for name, unit in self.units.items()
+            },
+            "uses": {name: encoding.to_json() for name, encoding in self.uses.items()},
+            "float_operators": dict(self.float_operators),
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> QuantizationPlan:
+        units = {
+            name: Unit(tuple(unit["nodes"]), unit["kind"], {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()})
+            for name, unit in record["units"].items()
+        }
+        return cls(
+            tuple(record["serves"]),
+            {name: Encoding.from_json(encoding) for name, encoding in record["values"].items()},
+            units,
+            {name: Encoding.from_json(encoding) for name, encoding in record["uses"].items()},
+            dict(record["float_operators"]),
+        )

@@ -1,0 +1,121 @@
+"""The contract of a step: a frozen value that says what to do, checks itself, and is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tersenet.errors import DataError, RecipeError, TersenetError, unknown
+
+if TYPE_CHECKING:
+    from tersenet.capabilities import Capabilities
+    from tersenet.data.parts import Data
+    from tersenet.model import Model
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that a step did or left: what, and how or why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step returns.
+
+    Args:
+        model: the new network.
+        changed: what it did.
+        skipped: what it was asked to do and left, and why.
+    """
+
+    model: Model
+    changed: tuple[Change, ...] = ()
+    skipped: tuple[Change, ...] = ()
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may use, and nothing else.
+
+    Args:
+        capabilities: of the runtimes that the result is for.
+        data: train, calibration and selection parts; its evaluation part is empty.
+        seed: of everything random.
+        evaluate: a model's quality on the selection part.
+        progress: called with (done, total, what).
+    """
+
+    capabilities: tuple[Capabilities, ...] = ()
+    data: Data | None = None
+    seed: int = 0
+    evaluate: Callable[[Model], float] | None = None
+    progress: Callable[[int, int, str], None] = field(default=_silent)
+
+    def require(self, part: str, step: str) -> Any:
+        """A part of the data.
+
+        Raises:
+            DataError: it is missing; the message names the step that needs it.
+        """
+        found = getattr(self.data, part, None) if self.data is not None else None
+        if found is None or len(found) == 0:
+            raise DataError(f"{step} needs a {part} part, and these data have none; give one (tersenet.Data.from_arrays({part}=...)).")
+        return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """Base of all steps. A subclass is a frozen dataclass of plain values with `kind`, `check` and `run`."""
+
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise RecipeError where the options do not make sense."""
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        """Do it. `model` must come out as it went in."""
+        raise NotImplementedError
+
+    def apply(self, model: Model, context: Context) -> StepResult:
+        """Run the step and hold it to its promise: the input is untouched and a new model comes back."""
+        before = model.fingerprint
+        result = self.run(model, context)
+        object.__getattribute__(model, "__dict__").pop("fingerprint", None)  # a cached answer would hide a change
+        if model.fingerprint != before:
+            raise TersenetError(f"step {self.kind} changed the model that it was given; a step must return a new one. This is a defect of the step.")
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": self.kind, **{key: value for key, value in asdict(self).items() if value != getattr(type(self), key, None)}}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Step:
+        """The step of this class that `to_json` wrote.
+
+        Raises:
+            RecipeError: an unknown option (close matches named), or a value that does not pass `check`.
+        """
+        options = {key: value for key, value in record.items() if key != "step"}
+        known = [entry.name for entry in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise RecipeError(unknown(f"option of step {cls.kind}", name, known))
+        return cls(**{key: _frozen(value) for key, value in options.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples, so that a step stays a value."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_frozen(item) for item in value)
+    return value

@@ -1,0 +1,216 @@
+"""The contract of a target: an exporter that writes a file, and a runner that runs that very file.
+
+The two halves do not import one another. A runner imports numpy and its runtime, never torch (save ExecuTorch's, whose
+own runtime does), so that a file can be measured on a small device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tersenet.tensors import Port
+
+if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
+    from tersenet.capabilities import Capabilities
+    from tersenet.model import Model
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user may ask of a file, whatever the runtime.
+
+    Args:
+        integer_io: the file takes and returns 8-bit integers; None: as the runtime's capabilities say.
+        layout: layout of image inputs in the file: ``NHWC``, ``NCHW``, or "" for the runtime's own.
+        batch: the batch size of files that fix one.
+        cpu: the instruction set that kernels are chosen for.
+        format: options of one format alone, by name (``{"qoperator": True}`` for onnxruntime).
+    """
+
+    integer_io: bool | None = None
+    layout: str = ""
+    batch: int = 1
+    cpu: str = ""
+    format: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an exporter wrote.
+
+    Args:
+        path: the file that ships.
+        inputs, outputs: what it takes and returns, in the network's order.
+        names: the graph's node names -> the file's tensor names, for every value that the file still has.
+        extra: other files written beside it (a C source, a map).
+        notes: sentences for the report: what was converted, split or kept in float, and why.
+    """
+
+    path: Path
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+    extra: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """Graph and plan in, file out. At most these two methods."""
+
+    def capabilities(self, cpu: str) -> Capabilities:
+        """What the runtime can do on an instruction set."""
+
+    def export(self, model: Model, path: Path, options: ExportOptions) -> Export:
+        """Write one file for `model`: integer where `model.plan_for(...)` says so, float where there is no plan.
+
+        Raises:
+            UnsupportedError: an operator that the runtime cannot run, named, with what to do.
+        """
+
+
+class Session(Protocol):
+    """One loaded file."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Exactly what the file takes (one batch, its dtypes and layout) to exactly what it returns."""
+
+    def memory(self) -> tuple[int, str] | None:
+        """Peak bytes of the runtime's own arena or planner, and ``arena`` or ``planner``; None where it has no figure."""
+
+    def operators(self) -> Placement:
+        """Which operators the file has and who runs them."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which operators a runtime really runs, and on which kernels.
+
+    Args:
+        operators: name -> how many, of the graph as the runtime runs it.
+        delegated: share (0 to 1) of operators that the fast kernels took (a delegate, or fused integer kernels).
+        declined: what they did not take: ``{"op": ..., "name": ..., "why": ...}``.
+    """
+
+    operators: Mapping[str, int]
+    delegated: float
+    declined: tuple[Mapping[str, str], ...] = ()
+
+
+class Runner(Protocol):
+    """Loads a file in its own runtime. At most these two methods."""
+
+    def load(self, path: Path, threads: int = 1) -> Session:
+        """Raises ModelError where the file is not one that the runtime reads."""
+
+    def inner(self, path: Path, arrays: Sequence[np.ndarray]) -> Mapping[str, np.ndarray] | None:
+        """Every inner tensor by its name in the file, for one input; None where the runtime hides them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A row of `tersenet.targets.table`.
+
+    Args:
+        name: as `--to` names it.
+        extension: of its files, with the dot.
+        exporter, runner: ``"module:class"``, imported on first use.
+        requires: modules that must be importable.
+        extra: the optional extra that installs them.
+        float_twin: the target that runs this one's float file (itself, save for microcontrollers).
+        times: whether this machine's time says anything about the target's.
+        about: one line.
+    """
+
+    name: str
+    extension: str
+    exporter: str
+    runner: str
+    requires: tuple[str, ...]
+    extra: str
+    float_twin: str
+    times: bool
+    about: str
+
+
+class Artifact:
+    """A file that ships, with its runner: a callable of the network's own inputs, in floats and in the source's layout.
+
+    Args:
+        path: the file.
+        target: the runtime's name.
+        session: the file, loaded.
+        inputs, outputs: ports from the exporter or the manifest, where known; else the session's own.
+    """
+
+    def __init__(self, path: Path, target: str, session: Session, inputs: Sequence[Port] = (), outputs: Sequence[Port] = ()) -> None:
+        self.path = path
+        self.target = target
+        self.session = session
+        self.inputs = tuple(inputs) or session.inputs
+        self.outputs = tuple(outputs) or session.outputs
+
+    def __call__(self, *inputs: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run samples, a batch at a time as the file takes them.
+
+        Args:
+            inputs: arrays in the network's order and layout (batch first), or one dict of arrays by name, or one tuple.
+
+        Returns:
+            One array of floats, or a tuple where there are several outputs.
+        """
+        arrays = self._ordered(inputs)
+        size = self.inputs[0].shape[self._file_axis(self.inputs[0])] if self.inputs[0].shape else None
+        count = len(arrays[0])
+        if size is None or count == size:
+            results = self._run(arrays)
+        else:
+            pieces = [self._run(self._padded([array[start : start + size] for array in arrays], size)) for start in range(0, count, size)]
+            results = [np.concatenate(parts)[:count] for parts in zip(*pieces, strict=True)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _ordered(self, inputs: tuple[Any, ...]) -> list[np.ndarray]:
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            inputs = tuple(inputs[0][port.source or port.name] for port in self.inputs)
+        elif len(inputs) == 1 and isinstance(inputs[0], tuple | list) and len(self.inputs) > 1:
+            inputs = tuple(inputs[0])
+        return [np.asarray(array) for array in inputs]
+
+    @staticmethod
+    def _file_axis(port: Port) -> int:
+        return port.axes.index(0) if port.axes else 0
+
+    @staticmethod
+    def _padded(arrays: list[np.ndarray], size: int) -> list[np.ndarray]:
+        short = size - len(arrays[0])
+        return [np.concatenate([array, np.repeat(array[-1:], short, 0)]) if short else array for array in arrays]
+
+    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        fed = [feed(array, port) for array, port in zip(arrays, self.inputs, strict=True)]
+        return [read(array, port) for array, port in zip(self.session.run(fed), self.outputs, strict=True)]
+
+
+def feed(array: np.ndarray, port: Port) -> np.ndarray:
+    """Lay an array of the source out as the file takes it: axes in its order, quantized where it takes integers."""
+    if port.axes and port.axes != tuple(range(array.ndim)):
+        array = array.transpose(port.axes)
+    if port.scale is not None and np.issubdtype(np.dtype(port.dtype), np.integer) and np.issubdtype(array.dtype, np.floating):
+        limits = np.iinfo(port.dtype)
+        array = np.clip(np.round(array / np.float32(port.scale)) + (port.zero_point or 0), limits.min, limits.max)
+    return np.ascontiguousarray(array, dtype=port.dtype)
+
+
+def read(array: np.ndarray, port: Port) -> np.ndarray:
+    """The inverse of `feed` for an output: floats, in the source's layout."""
+    if port.scale is not None and np.issubdtype(array.dtype, np.integer):
+        array = (array.astype(np.float32) - np.float32(port.zero_point or 0)) * np.float32(port.scale)
+    if port.axes and port.axes != tuple(range(array.ndim)):
+        array = array.transpose(np.argsort(port.axes))
+    return np.ascontiguousarray(array)
