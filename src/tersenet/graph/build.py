@@ -1,0 +1,82 @@
+"""Adding ATen operators to a graph, with the shape and type of their result worked out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from tersenet.graph.walk import constant
+
+
+def call(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, name: str = "", like: fx.Node | None = None) -> fx.Node:
+    """Insert one call.
+
+    Args:
+        operator: an overload of ``torch.ops.aten``.
+        arguments: nodes and plain values, in the schema's order.
+        before: the node in front of which it goes.
+        name: of the new node; made from the operator where empty.
+        like: the node whose layer and source line the new one takes over.
+    """
+    with module.graph.inserting_before(before):
+        node = module.graph.create_node("call_function", operator, arguments, {}, name or None)
+    if like is not None:
+        node.meta.update({key: value for key, value in like.meta.items() if key in ("nn_module_stack", "stack_trace")})
+    node.meta["val"] = infer(node)
+    return node
+
+
+def infer(node: fx.Node) -> Any:
+    """The shape and type of a node's result, computed without data from those of its arguments."""
+    values: list[Any] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda child: values.append(child.meta.get("val")))
+    mode = next((value.fake_mode for value in values if isinstance(value, FakeTensor)), None) or FakeTensorMode(allow_non_fake_inputs=True)
+
+    def fake(child: fx.Node) -> Any:
+        value = child.meta["val"]
+        return mode.from_tensor(value, static_shapes=True) if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor) else value
+
+    arguments, keywords = fx.node.map_arg((node.args, node.kwargs), fake)
+    with mode:
+        return node.target(*arguments, **keywords)  # type: ignore[operator]
+
+
+def fixed(module: fx.GraphModule, batch: int = 1, lengths: int = 128) -> fx.GraphModule:
+    """A copy whose every shape is known: batch `batch`, other open sizes `lengths`.
+
+    Sizes that the graph computes from its inputs become plain integers, and every node's ``meta["val"]`` is exact.
+    """
+    from tersenet.graph.walk import copy  # a copy is changed, never the caller's graph
+
+    module = copy(module)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    made: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "placeholder":
+            value = node.meta["val"]
+            shape = [_size(size, axis, batch, lengths) for axis, size in enumerate(value.shape)]
+            with mode:
+                made[node] = torch.empty(shape, dtype=value.dtype)
+        elif node.op == "get_attr":
+            made[node] = mode.from_tensor(constant(module, node), static_shapes=True)
+        elif node.op == "call_function":
+            arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: made[child])
+            with mode:
+                made[node] = node.target(*arguments, **keywords)
+        if node in made:
+            node.meta = {**node.meta, "val": made[node]}
+    numbers = {node: value for node, value in made.items() if isinstance(value, int | float | bool)}
+    for node in module.graph.nodes:
+        node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda child: numbers.get(child, child))
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _size(size: Any, axis: int, batch: int, lengths: int) -> int:
+    if isinstance(size, int):
+        return size
+    return batch if axis == 0 else lengths

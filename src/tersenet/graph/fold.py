@@ -1,0 +1,93 @@
+"""Batch norm folded into the operator before it, exactly (Jacob et al. 2018, section 3.2, equation 14)."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from tersenet.graph.build import call
+from tersenet.graph.operators import kind_of
+from tersenet.graph.walk import add_constant, bind, calls, constant, is_constant, rebind, shape_of
+
+aten = torch.ops.aten
+# kind -> axis of the weight that output channels run along
+FOLDS_INTO = {"conv1d": 0, "depthwise_conv1d": 0, "conv2d": 0, "depthwise_conv2d": 0, "conv3d": 0, "linear": 0, "conv_transpose1d": 1, "conv_transpose2d": 1}
+
+
+def fold_batch_norm(module: fx.GraphModule) -> None:
+    """Fold every batch norm into the convolution or linear layer whose only reader it is; write the others as arithmetic.
+
+    With ``m = gamma / sqrt(variance + epsilon)``: weight' = m * weight, bias' = beta + m * (bias - mean). A batch norm
+    that cannot be folded becomes a depthwise 1x1 convolution on images (one integer operator in every runtime, with its
+    activation fused) and a product and a sum elsewhere.
+    """
+    for node in list(calls(module)):
+        if kind_of(node) != "batch_norm":
+            continue
+        multiplier, offset = _affine(module, node)
+        before = node.args[0]
+        assert isinstance(before, fx.Node)
+        if len(before.users) == 1 and _foldable(before):
+            _fold(module, before, multiplier, offset)
+            node.replace_all_uses_with(before)
+        else:
+            node.replace_all_uses_with(_as_arithmetic(module, node, before, multiplier, offset))
+        module.graph.erase_node(node)
+
+
+def _affine(module: fx.GraphModule, node: fx.Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiplier and offset of each channel, in float64."""
+    arguments = bind(node)
+    mean, variance = (constant(module, arguments[name]).double() for name in ("running_mean", "running_var"))
+    gamma, beta = (constant(module, arguments[name]).double() if arguments[name] is not None else None for name in ("weight", "bias"))
+    multiplier = torch.rsqrt(variance + arguments["eps"])
+    if gamma is not None:
+        multiplier = multiplier * gamma
+    offset = -mean * multiplier
+    return multiplier, offset if beta is None else offset + beta
+
+
+def _foldable(node: fx.Node) -> bool:
+    kind = kind_of(node)
+    if kind not in FOLDS_INTO or not is_constant(bind(node)["weight"]):
+        return False
+    if kind == "linear" and len(shape_of(node)) != 2:
+        return False  # batch norm normalizes axis 1, which is not the channels of a sequence
+    bias = bind(node)["bias"]
+    return bias is None or is_constant(bias)
+
+
+def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offset: torch.Tensor) -> None:
+    arguments = bind(node)
+    weight = constant(module, arguments["weight"])
+    if FOLDS_INTO[kind_of(node)] == 0:
+        folded = weight.double() * multiplier.reshape(-1, *[1] * (weight.ndim - 1))
+    else:  # (inputs, outputs / groups, ...): outputs of one group are side by side
+        groups = arguments["groups"]
+        by_group = weight.double().reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        folded = (by_group * multiplier.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).reshape(weight.shape)
+    bias = offset if arguments["bias"] is None else offset + multiplier * constant(module, arguments["bias"]).double()
+    layer = str(arguments["weight"].target).rpartition(".")[0]
+    rebind(
+        node,
+        weight=_hold(module, f"{layer}.weight", folded.to(weight.dtype), node, arguments["weight"]),
+        bias=_hold(module, f"{layer}.bias", bias.to(weight.dtype), node, arguments["weight"]),
+    )
+
+
+def _hold(module: fx.GraphModule, name: str, value: torch.Tensor, node: fx.Node, like: fx.Node) -> fx.Node:
+    return add_constant(module, f"folded.{name}", value, node, like)
+
+
+def _as_arithmetic(module: fx.GraphModule, node: fx.Node, before: fx.Node, multiplier: torch.Tensor, offset: torch.Tensor) -> fx.Node:
+    channels, rank = multiplier.numel(), len(shape_of(node))
+    multiplier, offset = multiplier.float(), offset.float()
+    if rank == 4 and channels > 1:
+        weight = add_constant(module, f"{node.name}.weight", multiplier.reshape(-1, 1, 1, 1), node, node)
+        bias = add_constant(module, f"{node.name}.bias", offset, node, node)
+        return call(module, aten.conv2d.default, (before, weight, bias, [1, 1], [0, 0], [1, 1], channels), before=node, like=node)
+    shape = [-1, *[1] * (rank - 2)]
+    scale = add_constant(module, f"{node.name}.multiplier", multiplier.reshape(shape), node, node)
+    shift = add_constant(module, f"{node.name}.offset", offset.reshape(shape), node, node)
+    product = call(module, aten.mul.Tensor, (before, scale), before=node, like=node)
+    return call(module, aten.add.Tensor, (product, shift), before=node, like=node)
