@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # In order; each is exact up to rounding, and has a parity test.
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.functionalize,
+    normalize.views_to_reshapes,
     normalize.drop_identities,
     normalize.fold_constants,
     normalize.spell_activations,

@@ -51,6 +51,13 @@ def functionalize(module: fx.GraphModule) -> None:
                 user.replace_input_with(written, node)
 
 
+def views_to_reshapes(module: fx.GraphModule) -> None:
+    """A view asks for memory in order, which holds no longer once copies are dropped; a reshape asks for nothing."""
+    for node in calls(module):
+        if aten_name(node) == "view.default":
+            node.target = aten.reshape.default
+
+
 def drop_identities(module: fx.GraphModule) -> None:
     """Dropout, copies, casts to the same type, expansions to the same shape and checks vanish."""
     for node in list(calls(module)):

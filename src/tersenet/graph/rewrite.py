@@ -1,0 +1,155 @@
+"""The one rewriter: puts a plan into a graph. What a quantized value looks like there is up to the caller.
+
+Simulation puts fake quantization at the plan's points; exporters that speak quantize and dequantize operators put those.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import fx
+
+from tersenet.errors import TersenetError
+from tersenet.graph.build import infer
+from tersenet.graph.walk import add_constant, bind, constant, rebind
+from tersenet.numerics.affine import fake_quantize, quantize
+from tersenet.plan import QuantizationPlan
+from tersenet.schemes import Encoding
+
+
+class Dialect(Protocol):
+    """How quantized values are written in a graph."""
+
+    def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
+        """Insert before `before` what makes `value` quantized; return the node that readers read instead."""
+
+    def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
+        """The same for a constant."""
+
+
+def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect, *, separate: bool = False) -> None:
+    """Put a plan into a deployable graph, in place.
+
+    Args:
+        module: a copy of the deployable graph that the plan was made on.
+        plan: the plan.
+        dialect: how quantized values are written.
+        separate: give each reader a conversion of its own.
+
+    Raises:
+        TersenetError: the plan names a node that the graph does not have.
+    """
+    nodes = {node.name: node for node in module.graph.nodes}
+    missing = [name for name in (*plan.values, *plan.units) if name not in nodes]
+    if missing:
+        raise TersenetError(f"the plan speaks of {missing[0]!r}, which this graph does not have: it was made for another network.")
+    _special_uses(module, plan, dialect, nodes)
+    for anchor, unit in plan.units.items():
+        node = nodes[anchor]
+        for argument, encoding in unit.weights.items():
+            made = dialect.weight(module, bind(node)[argument], encoding, node, f"{anchor}.{argument}")
+            rebind(node, **{argument: made})
+    for name, encoding in plan.values.items():
+        _everywhere(module, nodes[name], encoding, dialect, separate)
+    module.graph.eliminate_dead_code()
+    module.graph.lint()
+    module.recompile()
+
+
+def _special_uses(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect, nodes: dict[str, fx.Node]) -> None:
+    """Convert again for single readers, before values are replaced everywhere; the second conversion reads the first."""
+    for place, encoding in plan.uses.items():
+        reader_name, _, position = place.rpartition(":")
+        reader = nodes[reader_name]
+        count = -1
+
+        def swap(child: fx.Node, reader: fx.Node = reader, wanted: int = int(position), encoding: Encoding = encoding) -> fx.Node:
+            nonlocal count
+            count += 1
+            return dialect.activation(module, child, encoding, reader) if count == wanted else child
+
+        reader.args, reader.kwargs = fx.node.map_arg((reader.args, reader.kwargs), swap)
+
+
+def _everywhere(module: fx.GraphModule, node: fx.Node, encoding: Encoding, dialect: Dialect, separate: bool) -> None:
+    readers = list(node.users)
+    if node.op == "get_attr":
+        for reader in readers:
+            reader.replace_input_with(node, dialect.weight(module, node, encoding, reader, node.name))
+        return
+    if separate:
+        for reader in readers:
+            reader.replace_input_with(node, dialect.activation(module, node, encoding, reader))
+        return
+    made = dialect.activation(module, node, encoding, node.next if node.op != "placeholder" else _first_call(module))
+    for reader in readers:
+        if reader is not made:
+            reader.replace_input_with(node, made)
+
+
+def _first_call(module: fx.GraphModule) -> fx.Node:
+    return next(node for node in module.graph.nodes if node.op not in ("placeholder", "get_attr"))
+
+
+class Simulation:
+    """Fake quantization: floats that hold only values of the grid."""
+
+    def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
+        scheme = encoding.scheme
+        arguments = (value, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
+        with module.graph.inserting_before(before):
+            node = module.graph.create_node("call_function", torch.ops.aten.fake_quantize_per_tensor_affine.default, arguments, {}, f"{value.name}_quantized")
+        node.meta["val"] = value.meta["val"]
+        return node
+
+    def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
+        return add_constant(module, f"quantized.{name}", fake_quantize(constant(module, value), encoding), before, value)
+
+
+class QuantizeDequantize:
+    """Integer constants and ``quantized_decomposed`` pairs, as runtimes that read such graphs expect them.
+
+    Args:
+        activations: the integer type that 8-bit activations are stored in.
+        bias: whether biases become integers too, or stay float for the runtime to quantize.
+    """
+
+    def __init__(self, activations: str = "int8", bias: bool = True) -> None:
+        import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers torch.ops.quantized_decomposed
+
+        self.activations = activations
+        self.bias = bias
+
+    def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
+        if encoding.scheme.bits == 8:
+            encoding = encoding.stored_as(self.activations)
+        scheme = encoding.scheme
+        numbers = (encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest, getattr(torch, scheme.dtype))
+        operators = torch.ops.quantized_decomposed
+        integers = _insert(module, operators.quantize_per_tensor.default, (value, *numbers), before)
+        return _insert(module, operators.dequantize_per_tensor.default, (integers, *numbers), before)
+
+    def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
+        if encoding.role == "bias" and not self.bias:
+            return value
+        scheme = encoding.scheme
+        if encoding.role == "constant" and scheme.bits == 8:
+            encoding = encoding.stored_as(self.activations)
+            scheme = encoding.scheme
+        held = add_constant(module, f"quantized.{name}", quantize(constant(module, value), encoding), before, value)
+        held.meta["val"] = held.meta["val"].to(getattr(torch, "int8" if scheme.bits < 8 else scheme.dtype))
+        limits = (scheme.lowest, scheme.highest, constant(module, held).dtype)
+        operators = torch.ops.quantized_decomposed
+        if encoding.axis is None:
+            return _insert(module, operators.dequantize_per_tensor.default, (held, encoding.scale[0], encoding.zero_point[0], *limits), before)
+        scales = add_constant(module, f"scales.{name}", torch.tensor(encoding.scale, dtype=torch.float32), before, value)
+        zeros = add_constant(module, f"zeros.{name}", torch.tensor(encoding.zero_point, dtype=torch.int64), before, value)
+        return _insert(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before)
+
+
+def _insert(module: fx.GraphModule, operator: object, arguments: tuple[object, ...], before: fx.Node) -> fx.Node:
+    with module.graph.inserting_before(before):
+        node = module.graph.create_node("call_function", operator, arguments, {})
+    node.meta["val"] = infer(node)
+    return node

@@ -1,0 +1,195 @@
+"""From a raw exported graph to the one form that the rest of tersenet reads: functional ATen operators over named parameters."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from tersenet.errors import ModelError
+from tersenet.graph.explain import place_of_node
+
+aten = torch.ops.aten
+
+# Operators that only state what tracing found out about shapes and types; they compute nothing.
+_CHECKS = {"aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::_assert_async", "aten::sym_constrain_range",
+           "aten::sym_constrain_range_for_size"}
+# Operators that return their input's values as they are. `contiguous` and `clone` stay: a `view` after a permute needs them.
+_IDENTITIES = {"aten::detach", "aten::detach_", "aten::lift_fresh", "aten::lift_fresh_copy", "aten::alias"}
+_CASTS = {"aten::to", "aten::_to_copy", "aten::type_as"}
+_WHOLE = sys.maxsize
+
+
+class AliasedWrite(Exception):
+    """An operator writes into a view of another tensor, which a local rewrite cannot express."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A parameter, buffer or constant that an exported graph takes as a placeholder."""
+
+    target: str
+    tensor: torch.Tensor
+
+
+def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str, str], outputs: Sequence[Any]) -> fx.GraphModule:
+    """A graph module in the form of `Model.graph`; `graph` itself stays as it is.
+
+    Args:
+        graph: an exported graph, parameters as placeholders.
+        lifted: placeholder name -> the tensor behind it.
+        inputs: placeholder name -> the input's name, for those that are the network's inputs. Other placeholders must be unused.
+        outputs: the nodes of `graph` that the network returns.
+
+    Returns:
+        Parameters as ``get_attr`` nodes named after them, one tuple of outputs, nothing that writes in place.
+
+    Raises:
+        ModelError: an operator that is not one of ATen's, or a parameter that the network writes to.
+        AliasedWrite: an operator writes into a view.
+    """
+    new, copies = fx.Graph(), {}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            copies[node] = _placeholder(new, node, lifted, inputs)
+        elif node.op == "call_function":
+            _check_operator(node)
+            copies[node] = new.node_copy(node, lambda old: _present(copies, old))
+        elif node.op != "output":
+            raise ModelError(f"{place_of_node(node)}the network's graph calls {node.target!r}, which is not an operator; write its computation out.")
+    new.output(tuple(_present(copies, node) for node in outputs))
+    _make_functional(new)
+    _drop_noise(new)
+    new.eliminate_dead_code()
+    _drop_unused(new)
+    state = _copied({entry.target: entry.tensor for entry in lifted.values()})
+    module = fx.GraphModule({node.target: state[node.target] for node in new.nodes if node.op == "get_attr"}, new, "Network")
+    new.lint()
+    return module.eval()
+
+
+def _present(copies: Mapping[fx.Node, fx.Node | None], node: fx.Node) -> fx.Node:
+    copied = copies.get(node)
+    if copied is None:
+        raise ModelError(f"{place_of_node(node)}an input that is not a tensor is computed with; make it an attribute of the module.")
+    return copied
+
+
+def _placeholder(new: fx.Graph, node: fx.Node, lifted: Mapping[str, Lifted], inputs: Mapping[str, str]) -> fx.Node | None:
+    if node.name in lifted:
+        target = lifted[node.name].target
+        copied = new.create_node("get_attr", target, name=identifier(target))
+    elif node.name in inputs:
+        name = identifier(inputs[node.name])
+        copied = new.create_node("placeholder", name, name=name)
+    else:
+        return None
+    copied.meta = dict(node.meta)
+    return copied
+
+
+def identifier(name: str) -> str:
+    """A name as a Python identifier: ``layer1.0.weight`` -> ``layer1_0_weight``."""
+    cleaned = re.sub(r"\W", "_", name)
+    return cleaned if not cleaned[:1].isdigit() else f"_{cleaned}"
+
+
+def schema_name(node: fx.Node) -> str:
+    """``aten::relu`` for every overload of it; "" for what is not one of torch's operators."""
+    return node.target._schema.name if isinstance(node.target, torch._ops.OpOverload) else ""
+
+
+def _check_operator(node: fx.Node) -> None:
+    """Only ATen's operators and arithmetic on sizes may be in a graph."""
+    target = node.target
+    if schema_name(node).startswith("aten::"):
+        return
+    if isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator):
+        raise ModelError(f"{place_of_node(node)}the operator {target} is not one of ATen's; write it with plain torch operators.")
+    module = getattr(target, "__module__", "")
+    if module not in {operator.__name__, "_operator", math.__name__, "builtins"} and not getattr(target, "__name__", "").startswith("sym_"):
+        raise ModelError(f"{place_of_node(node)}the function {target} is not one of ATen's operators; write it with plain torch operators.")
+
+
+def _make_functional(graph: fx.Graph) -> None:
+    """Replace each operator that writes into its first argument by its functional twin, and read the new value from there on."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or not schema_name(node) or not node.target._schema.is_mutable or schema_name(node) in _IDENTITIES:
+            continue
+        written, twin = node.args[0] if node.args else None, _functional_twin(node)
+        if twin is None or not isinstance(written, fx.Node) or node.kwargs.get("out") is not None:
+            raise ModelError(f"{place_of_node(node)}the operator {node.target} writes into its arguments; use the form that returns a new tensor.")
+        if written.op == "get_attr":
+            raise ModelError(f"{place_of_node(node)}the network writes to its own {written.target}; take the state as an input and return its new value.")
+        if _shares_memory(written, node):
+            raise AliasedWrite(f"{place_of_node(node)}an operator writes into a part of another tensor")
+        node.target = twin
+        later = [user for user in written.users if user is not node and node < user]
+        for user in later:
+            user.replace_input_with(written, node)
+
+
+def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:
+    name = schema_name(node).removeprefix("aten::")
+    packet = getattr(aten, name[:-1], None) if name.endswith("_") else None
+    return getattr(packet, node.target._overloadname, None) if packet is not None else None
+
+
+def _shares_memory(written: fx.Node, writer: fx.Node) -> bool:
+    """Whether a view of `written`, or a tensor that it is a view of, is read after `writer`."""
+    if _viewed(written) is not None and _viewed(written).op != "get_attr":
+        return True
+    return any(_viewed(user) is written and any(writer < reader for reader in user.users) for user in written.users if user is not writer)
+
+
+def _viewed(node: fx.Node) -> fx.Node | None:
+    """The tensor that this node is a view of."""
+    if not schema_name(node) or schema_name(node) in _IDENTITIES or not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    alias = node.target._schema.arguments[0].alias_info
+    is_view = alias is not None and not alias.is_write
+    return node.args[0] if is_view or schema_name(node) in {"aten::reshape", "aten::contiguous", "aten::flatten", "aten::to"} else None
+
+
+def _drop_noise(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        name = schema_name(node)
+        if name in _CHECKS:
+            graph.erase_node(node)
+        elif name in _IDENTITIES or _changes_nothing(node, name):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def _changes_nothing(node: fx.Node, name: str) -> bool:
+    """A slice of everything, or a cast to the type that the tensor has."""
+    if name == "aten::slice":
+        return tuple(node.args[2:4]) in {(0, _WHOLE), (None, _WHOLE), (0, None), (None, None)} and (len(node.args) < 5 or node.args[4] == 1)
+    if name in _CASTS:
+        return node.args[0].meta["val"].dtype == node.meta["val"].dtype
+    return False
+
+
+def _drop_unused(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+
+
+def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of all tensors; what is shared by two names stays shared."""
+    copies: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in state.items():
+        if id(tensor) not in copies:
+            fresh = tensor.detach().clone(memory_format=torch.contiguous_format)
+            copies[id(tensor)] = torch.nn.Parameter(fresh, fresh.is_floating_point()) if isinstance(tensor, torch.nn.Parameter) else fresh
+        result[name] = copies[id(tensor)]
+    return result
