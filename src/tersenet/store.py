@@ -1,0 +1,268 @@
+"""Finished work on disk: a run's folder that is either complete or absent, and steps kept under the hash of their inputs.
+
+A run writes into ``DIR/.unfinished`` and is moved up when it is done, the mark of a finished run (``signature.json``) last.
+So a run that failed leaves nothing, one that was interrupted leaves what a later call resumes from, and a reader
+never sees half a run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tersenet.errors import OutputError
+
+UNFINISHED = ".unfinished"
+MARK = "signature.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def signature(**inputs: Any) -> str:
+    """What a piece of work is known by: SHA-256 of its inputs as canonical JSON.
+
+    Args:
+        inputs: plain JSON values (tuples count as lists), by name; their order does not matter.
+
+    Returns:
+        64 hexadecimal digits, equal in every process.
+
+    Raises:
+        TypeError, ValueError: a value is not plain JSON (NaN and infinity are not).
+    """
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: into a temporary sibling, then moved over `path`.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with _explained(path, everything=True):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that the user alone can read
+            os.replace(name, path)
+        except BaseException:
+            _forget(Path(name))
+            raise
+
+
+class Store:
+    """Finished work, each piece a folder under its key. A piece is there whole or not at all, whatever stopped its writer.
+
+    Args:
+        folder: where the pieces lie; made on the first `put`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> Path | None:
+        """The folder of a finished piece, or None.
+
+        Args:
+            key: what `signature` gave.
+        """
+        path = self.folder / key
+        return path if path.is_dir() else None
+
+    def put(self, key: str, writer: Callable[[Path], None]) -> Path:
+        """Keep a piece of work.
+
+        Args:
+            key: what `signature` gave.
+            writer: fills the empty folder that it is given.
+
+        Returns:
+            The piece's folder; the one that was there already where another process was faster.
+
+        Raises:
+            OutputError: the store cannot be written, or the disk is full; nothing is left of the piece.
+        """
+        path = self.folder / key
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+            try:
+                writer(draft)
+                _sync(draft)
+                try:
+                    os.replace(draft, path)
+                except OSError as error:
+                    if error.errno not in _OCCUPIED:  # occupied: the same work, already kept
+                        raise
+            finally:
+                _forget(draft)
+        return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A claimed run folder.
+
+    Args:
+        folder: where the user finds the run.
+        work: where to write until it is done; what lies here is moved to `folder`. The same as `folder` where it is finished.
+        finished: whether `folder` holds this very run already.
+    """
+
+    folder: Path
+    work: Path
+    finished: bool
+
+    @property
+    def steps(self) -> Store:
+        """The finished steps that a resumed run starts from."""
+        return Store(self.work / "steps")
+
+    def settled(self, path: Path) -> Path:
+        """Where a file of `work` lies once the run is done."""
+        return self.folder / path.relative_to(self.work)
+
+
+@contextmanager
+def claim(folder: Path, signature: str) -> Iterator[Run]:
+    """Hold a folder for one run; on leaving, its files are moved into place.
+
+    An error inside removes everything that the run made; an interrupt (KeyboardInterrupt) keeps it to be resumed.
+
+    Args:
+        folder: absent, empty, or holding the same run (finished, or interrupted).
+        signature: of everything that the run's outcome depends on.
+
+    Yields:
+        The run. Write to `Run.work`, and only if it is not `Run.finished`.
+
+    Raises:
+        OutputError: the folder holds another run or other files, cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    work = folder / UNFINISHED
+    with _explained(folder, everything=True):
+        if _signature_in(folder) == signature:
+            work = folder
+        else:
+            _must_be_free(folder, signature)
+            made = _make_folders(folder)
+    if work == folder:
+        yield Run(folder, folder, True)
+        return
+    try:
+        with _explained(folder):
+            _begin(work, signature)
+            yield Run(folder, work, False)
+            _move_up(work, folder)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _forget(work)
+        for path in reversed(made):
+            with suppress(OSError):  # not empty: somebody else's by now
+                path.rmdir()
+        raise
+
+
+def _begin(work: Path, signature: str) -> None:
+    if _signature_in(work) is None:
+        _forget(work)  # a start that did not get as far as its mark
+        work.mkdir()
+        write_file(work / MARK, json.dumps({"signature": signature}) + "\n")
+
+
+def _must_be_free(folder: Path, signature: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"results go to a folder, and {folder} is a file; name another folder with --out.")
+    unfinished = _signature_in(folder / UNFINISHED)
+    if unfinished == signature or not folder.exists():
+        return
+    if _signature_in(folder) is not None or unfinished is not None:
+        raise OutputError(f"{folder} holds another run (of another model, data, options or version); name another folder with --out, or remove it.")
+    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != UNFINISHED)
+    if strangers:
+        raise OutputError(f"{folder} holds files that are no run of tersenet ({', '.join(strangers[:3])}); name a new or empty folder with --out.")
+
+
+def _signature_in(folder: Path) -> str | None:
+    """The signature that a folder is marked with; None where there is none, or it is damaged."""
+    try:
+        record = json.loads((folder / MARK).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record.get("signature") if isinstance(record, dict) else None
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; return those that were not there."""
+    missing = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _move_up(work: Path, folder: Path) -> None:
+    """Move everything in `work` to `folder`, the mark last, so that a folder with a mark is complete."""
+    _sync(work)
+    for entry in sorted(work.iterdir(), key=lambda path: path.name == MARK):
+        if entry.name != MARK and (folder / entry.name).is_dir():
+            shutil.rmtree(folder / entry.name)  # left by a move that was cut short
+        os.replace(entry, folder / entry.name)
+    work.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    """Bring every file to the disk: a rename must not outlive what it names."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _forget(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _explained(path: Path, everything: bool = False) -> Iterator[None]:
+    """Operating system errors about `path` and what lies in it as OutputError; others pass, unless `everything` inside is about our own output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(f"the disk is full: {path} could not be written; make room or name another folder with --out.") from error
+        if not (everything or _concerns(error, path)):
+            raise
+        why = "may not be written" if error.errno in _REFUSED else f"cannot be written ({error.strerror or error})"
+        raise OutputError(f"{path} {why}; name another folder with --out.") from error
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    names = [Path(os.path.abspath(os.fsdecode(name))) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    target = Path(os.path.abspath(path))
+    return any(name == target or target in name.parents for name in names)
