@@ -193,3 +193,18 @@ def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             copies[id(tensor)] = torch.nn.Parameter(fresh, fresh.is_floating_point()) if isinstance(tensor, torch.nn.Parameter) else fresh
         result[name] = copies[id(tensor)]
     return result
+
+
+def batch_norm_restored(module: fx.GraphModule) -> None:
+    """Put ``batch_norm`` back where torch's decompositions left ``_native_batch_norm_legit_no_training``, of whose three results only the first is used."""
+    for node in list(module.graph.nodes):
+        if schema_name(node) == "aten::_native_batch_norm_legit_no_training":
+            values, weight, bias, mean, variance, momentum, eps = node.args
+            with module.graph.inserting_before(node):
+                restored = module.graph.call_function(aten.batch_norm.default, (values, weight, bias, mean, variance, False, momentum, eps, False))
+            restored.meta = {**node.meta, "val": node.meta["val"][0]}
+            for part in list(node.users):
+                part.replace_all_uses_with(restored)
+                module.graph.erase_node(part)
+            module.graph.erase_node(node)
+    module.recompile()

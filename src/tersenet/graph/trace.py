@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,12 +59,13 @@ def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", 
 
 
 def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Mapping[int, Any]], name: str, fixed_batch: str) -> Model:
-    flat = _Flat(module, call)
+    names: list[str] = []
+    flat = _Flat(module, call, lambda given: names.__setitem__(slice(None), given))
     program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict(each) for each in axes),), strict=False)
     try:
-        graph, names = _assembled(program, call.names), flat.names
+        graph = _assembled(program, call.names)
     except AliasedWrite:  # torch's own decomposition unravels writes into views, at the price of batch norm's usual form
-        graph, names = _assembled(program.run_decompositions({}), call.names), flat.names
+        graph = _assembled(program.run_decompositions({}), call.names)
         batch_norm_restored(graph)
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
     results = next(node for node in graph.graph.nodes if node.op == "output").args[0]
@@ -79,16 +80,16 @@ def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Mapping[int, Any
 class _Flat(torch.nn.Module):
     """The user's module as a function of a flat list of tensors that returns a flat tuple of tensors."""
 
-    def __init__(self, module: torch.nn.Module, call: Call) -> None:
+    def __init__(self, module: torch.nn.Module, call: Call, name_outputs: Callable[[Iterable[str]], None]) -> None:
         super().__init__()
         self.inner = module
         self.call = call
-        self.names: tuple[str, ...] = ()
+        self.name_outputs = name_outputs  # torch.export puts a module's attributes back, so names must leave by another way
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         args, kwargs = self.call.arguments(tensors)
         outputs = named_outputs(self.inner(*args, **kwargs))
-        self.names = tuple(outputs)
+        self.name_outputs(outputs)
         return tuple(outputs.values())
 
 

@@ -1,0 +1,95 @@
+"""The list of what can be read, and `load`, which reads it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tersenet.errors import ModelError, UntrustedError
+from tersenet.frontend import Frontend, Reading
+from tersenet.frontends.python import is_reference, resolve
+from tersenet.model import Model
+
+# What it reads -> where its class is. Each is imported when a source is not of the rows before it.
+FRONTENDS: Mapping[str, tuple[str, str]] = {
+    "a torch module": ("tersenet.frontends.torch", "TorchFrontend"),
+}
+# Formats that later versions read -> what can be done today.
+PLANNED: Mapping[str, str] = {".keras": "Keras", ".h5": "Keras", ".hdf5": "Keras", ".onnx": "ONNX", ".tflite": "TensorFlow Lite"}
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+
+
+def load(source: Any, example_inputs: Any = None, *, weights: str | Path | None = None, trust: bool = False, name: str | None = None,
+         dynamic: Mapping[str, Mapping[int, str]] | None = None) -> Model:
+    """Read a network.
+
+    Args:
+        source: a torch module; a path (``.pt2``); ``file.py:name`` or ``package.module:name``, where the name is a module, a Model, or a
+            function of no arguments that returns one of these or a pair (module, example inputs); or a Model, which is returned as it is.
+        example_inputs: for a module: a tuple of what it takes, or a dict by name; else its attribute ``example_inputs`` is taken.
+        weights: a ``.safetensors`` file (or a ``.pt`` of nothing but tensors) to load into the module.
+        trust: code that comes with a file may run. Not needed for the user's own ``file.py``.
+        name: what reports call the network; by default made from the source.
+        dynamic: input name -> axis -> what it counts, for axes beside the batch that take any size.
+
+    Raises:
+        ModelError: the source cannot be read, or the network cannot be traced.
+        UntrustedError: reading the file would run code that came with it.
+    """
+    reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {})
+    if is_reference(source) and not Path(source).exists():
+        return _from_python(source, reading)
+    if isinstance(source, Model):
+        return _as_given(source, reading)
+    if isinstance(source, str | Path):
+        _check_file(Path(source), trust)
+        source = Path(source)
+    for module, attribute in FRONTENDS.values():
+        frontend: Frontend = getattr(importlib.import_module(module), attribute)()
+        if frontend.accepts(source):
+            return frontend.read(source, reading)
+    known = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, or a .pt2 file"
+    if isinstance(source, Path):
+        raise ModelError(f"{source} is of no format that is known by its ending; a network is {known}.")
+    raise ModelError(f"a network is {known}; got {type(source).__name__}.")
+
+
+def _as_given(model: Model, reading: Reading) -> Model:
+    if reading.weights:
+        raise ModelError("weights can be loaded into a torch module only; this network is traced already. Return the module and its example inputs instead.")
+    return model
+
+
+def _from_python(reference: str, reading: Reading) -> Model:
+    import torch
+    value = resolve(reference, final=lambda found: isinstance(found, torch.nn.Module | Model))
+    inputs = reading.example_inputs
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.nn.Module):
+        value, inputs = value[0], inputs if inputs is not None else value[1]
+    if not isinstance(value, torch.nn.Module | Model):
+        raise ModelError(f"{reference} must be a torch module, a tersenet.Model or a pair (module, example inputs), or a function that returns one; "
+                         f"got {type(value).__name__}.")
+    name = reading.name or reference.rsplit(":", 1)[1]
+    try:
+        return load(value, inputs, weights=reading.weights or None, trust=reading.trust, name=name, dynamic=reading.dynamic)
+    except ModelError as error:
+        if reference.rsplit(":", 1)[0] in str(error):
+            raise
+        raise ModelError(f"{reference}: {error}") from error
+
+
+def _check_file(path: Path, trust: bool) -> None:
+    """A clear error for a file that is missing, of a later version's format, or a pickle."""
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=3)
+        raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
+    if path.suffix.lower() in PLANNED:
+        raise ModelError(f"{path}: this version does not read {PLANNED[path.suffix.lower()]} files yet; "
+                         "it reads torch modules (file.py:name) and .pt2 files.")
+    if path.suffix.lower() in PICKLES:
+        raise UntrustedError(f"{path} is a pickle, which runs code when it is opened, so it is not trusted and --trust does not reach it: "
+                             "name the function that builds the network (file.py:name) and load the numbers with --weights file.safetensors.")

@@ -1,0 +1,72 @@
+"""Torch modules, and weights to load into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tersenet.errors import MissingDependencyError, ModelError
+from tersenet.frontend import Reading
+from tersenet.graph.trace import trace
+from tersenet.model import Model
+
+
+class TorchFrontend:
+    """A torch module with example inputs, given beside it or in its attribute ``example_inputs``."""
+
+    def accepts(self, source: Any) -> bool:
+        return isinstance(source, torch.nn.Module)
+
+    def read(self, source: torch.nn.Module, reading: Reading) -> Model:
+        if isinstance(source, torch.jit.ScriptModule):
+            raise ModelError("a TorchScript module hides its operators; build the network from its Python class and load its weights.")
+        if isinstance(source, torch.export.ExportedProgram | torch.fx.GraphModule) and reading.example_inputs is None:
+            raise ModelError("an exported graph needs example inputs; save it with torch.export.save and give the .pt2 file.")
+        inputs = reading.example_inputs if reading.example_inputs is not None else getattr(source, "example_inputs", None)
+        name = reading.name or type(source).__name__
+        if inputs is None:
+            raise ModelError(f"{name} needs example inputs: give them beside it (tersenet.load(module, example_inputs)), "
+                             "or set its attribute example_inputs, a tuple such as (torch.zeros(1, 3, 32, 32),).")
+        if reading.weights:
+            load_weights(source, reading.weights)
+        return trace(source, inputs, name=name, dynamic=reading.dynamic)
+
+
+def load_weights(module: torch.nn.Module, path: str) -> None:
+    """Load a ``.safetensors`` file, or a ``.pt`` that holds nothing but tensors, into a module.
+
+    Raises:
+        ModelError: the file cannot be read, or its names or shapes are not the module's.
+    """
+    state, own = _read_state(Path(path)), module.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    if missing or unexpected:
+        parts = [f"{len(keys)} {what} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
+                 for what, keys in (("missing", missing), ("not in the network", unexpected)) if keys]
+        raise ModelError(f"{path} must hold the weights of {type(module).__name__} by name: {', and '.join(parts)}.")
+    for key, tensor in state.items():
+        if tensor.shape != own[key].shape:
+            raise ModelError(f"{path}: {key} must have the shape {tuple(own[key].shape)}, got {tuple(tensor.shape)}.")
+    module.load_state_dict(state, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ModelError(f"the file of weights {path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"reading {path} needs safetensors: pip install 'tersenet[torch]'") from error
+    except Exception as error:  # torch.load and safetensors raise several kinds for a torn file
+        raise ModelError(f"{path} cannot be read as weights: it must be a .safetensors file, or a .pt that holds a dict of tensors and nothing else.") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
+        raise ModelError(f"{path} must hold a dict of tensors by name.")
+    return state
