@@ -1,0 +1,113 @@
+"""Frozen dataclasses to plain JSON and back, every value checked against its type on the way in.
+
+A field whose JSON key is no fit name in Python (``float``) says so in its metadata: ``field(metadata={"key": "float"})``;
+one that is not part of the record has the key None. Keys that a class does not know are left out, so that an older
+version reads a newer one's record.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from tersenet.errors import InputError
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Dicts, lists, strings, numbers, booleans and None. A number that JSON has no word for (NaN, infinity) becomes None."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        return fields_to_plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return to_plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def fields_to_plain(value: Any) -> dict[str, Any]:
+    """A dataclass as a dict, its fields under their JSON keys."""
+    return {_key(entry): to_plain(getattr(value, entry.name)) for entry in fields(value) if _key(entry) is not None}
+
+
+def from_plain(cls: type[T], record: Any, where: str = "record") -> T:
+    """The inverse of `to_plain`.
+
+    Args:
+        cls: a dataclass whose fields are dataclasses, str, bool, int, float, None, tuples, mappings, unions of these, or Any.
+        record: what ``json.loads`` gave.
+        where: how messages name the value.
+
+    Raises:
+        InputError: a key is missing, or a value has another type than it must have.
+    """
+    if not isinstance(record, Mapping):
+        raise InputError(f"{where} must be a JSON object, got {type(record).__name__}.")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for entry in fields(cls):  # type: ignore[arg-type]  # T is a dataclass
+        key = _key(entry)
+        if key is None:
+            continue
+        if key in record:
+            values[entry.name] = _checked(hints[entry.name], record[key], f"{where}.{key}")
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise InputError(f"{where} has no {key!r}; it is not a record of this kind, or it is damaged.")
+    return cls(**values)
+
+
+def _key(entry: Field[Any]) -> Any:
+    return entry.metadata.get("key", entry.name)
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in parts:
+            return None
+        return _checked(next(part for part in parts if part is not type(None)), value, where)
+    if origin is tuple:
+        return _checked_tuple(parts, value, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _checked_mapping(parts, value, where)
+    if hasattr(hint, "from_json"):
+        return hint.from_json(value)
+    if is_dataclass(hint):
+        return from_plain(hint, value, where)  # type: ignore[arg-type]  # a class, not an instance
+    return _checked_scalar(hint, value, where)
+
+
+def _checked_tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{where} must be a list, got {type(value).__name__}.")
+    open_ended = len(parts) == 2 and parts[1] is Ellipsis
+    if not open_ended and len(value) != len(parts):
+        raise InputError(f"{where} must have {len(parts)} entries, got {len(value)}.")
+    kinds = [parts[0]] * len(value) if open_ended else parts
+    return tuple(_checked(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _checked_mapping(parts: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where} must be a JSON object, got {type(value).__name__}.")
+    return {str(key): _checked(parts[1], item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _checked_scalar(hint: type, value: Any, where: str) -> Any:
+    allowed: Any = (int, float) if hint is float else hint
+    if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(f"{where} must be {hint.__name__}, got {type(value).__name__}.")
+    return float(value) if isinstance(value, int) and hint is float else value
