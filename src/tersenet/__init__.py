@@ -1,0 +1,39 @@
+"""tersenet: compress a trained network for a device and a budget, and prove the result by running that very file.
+
+The face is the table below and nothing else. Names are resolved on first use, so that measuring a file needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> module that has it
+FACE = {
+    "compress": "tersenet.journey",
+    "measure": "tersenet.journey",
+    "load": "tersenet.frontends.table",
+    "Model": "tersenet.model",
+    "Data": "tersenet.data.parts",
+    "Task": "tersenet.data.tasks",
+    "Preparation": "tersenet.data.preparation",
+    "Budget": "tersenet.budget",
+    "Recipe": "tersenet.recipe",
+    "Quantize": "tersenet.steps.quantize",
+    "Override": "tersenet.steps.quantize",
+    "Report": "tersenet.record",
+    "Artifact": "tersenet.target",
+    "TersenetError": "tersenet.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FACE:
+        raise AttributeError(f"module 'tersenet' has no attribute {name!r}")
+    return getattr(import_module(FACE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*FACE, "__version__"])

@@ -63,4 +63,4 @@ class Capabilities:
 
     def why_float(self, kind: str) -> str:
         """Why an operator of this kind stays in float."""
-        return self.reasons.get(kind, f"{self.name} has no integer kernel for {kind}")
+        return self.reasons.get(kind, f"no integer kernel for {kind}")

@@ -60,6 +60,10 @@ class UntrustedError(TersenetError):
     """Reading this file would execute code that came with it; only ``--trust`` allows that."""
 
 
+# A network has hundreds of layers; an error that lists them all is not read.
+MOST_SHOWN = 30
+
+
 def unknown(what: str, got: str, known: Iterable[str]) -> str:
     """The sentence for a name that is not in a table: close matches first, then all legal names.
 
@@ -69,4 +73,5 @@ def unknown(what: str, got: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(got, names, n=2)
     hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
-    return f"unknown {what} {got!r}; {hint}Known: {', '.join(names)}."
+    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+    return f"unknown {what} {got!r}; {hint}Known: {shown}."

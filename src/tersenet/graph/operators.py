@@ -216,7 +216,6 @@ WEIGHT_AXIS = {
     "conv_transpose1d": 1,
     "conv_transpose2d": 1,
     "linear": 0,
-    "embedding": 0,
 }
 
 

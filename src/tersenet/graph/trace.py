@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from tersenet.errors import ModelError
 from tersenet.graph.explain import first_line, place_of, reason_for
 from tersenet.graph.layout import image_layout
+from tersenet.graph.recurrent import shapes_only
 from tersenet.graph.signature import Call, bind, named_outputs
 from tersenet.graph.tidy import AliasedWrite, Lifted, assemble, batch_norm_restored
 from tersenet.model import Model
@@ -61,7 +62,8 @@ def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", 
 def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Mapping[int, Any]], name: str, fixed_batch: str) -> Model:
     names: list[str] = []
     flat = _Flat(module, call, lambda given: names.__setitem__(slice(None), given))
-    program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict(each) for each in axes),), strict=False)
+    with shapes_only():
+        program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict(each) for each in axes),), strict=False)
     try:
         graph = _assembled(program, call.names)
     except AliasedWrite:  # torch's own decomposition unravels writes into views, at the price of batch norm's usual form
@@ -194,7 +196,8 @@ def _quiet(module: torch.nn.Module) -> Iterator[None]:
         for logger in loggers:
             logger.disabled = True
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        sink = io.StringIO()  # torch prints the part of the graph that it has when it fails
+        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
             warnings.simplefilter("ignore")
             yield
     finally:

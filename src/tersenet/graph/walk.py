@@ -116,7 +116,7 @@ def layer_of(node: fx.Node) -> str:
         if child.op == "get_attr" and str(child.target).rpartition(".")[2] == "weight":
             return str(child.target).rpartition(".")[0] or node.name
     stack = node.meta.get("nn_module_stack") or {}
-    paths = [path for path, _ in stack.values() if path]
+    paths = [path for path, _ in stack.values() if path and not path.startswith("_empty")]
     return paths[-1] if paths else node.name
 
 

@@ -1,0 +1,58 @@
+"""Observing a network's values on calibration data, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from tersenet.errors import DataError
+from tersenet.numerics.ranges import Estimator
+
+
+class Observer(fx.Interpreter):
+    """Runs a graph and shows each chosen value to its estimator; values are freed after their last reader."""
+
+    def __init__(self, module: fx.GraphModule, estimators: Mapping[str, Estimator]) -> None:
+        super().__init__(module)
+        self.estimators = estimators
+
+    def run_node(self, node: fx.Node) -> Any:
+        value = super().run_node(node)
+        estimator = self.estimators.get(node.name)
+        if estimator is not None:
+            estimator.observe(value)
+        return value
+
+
+def calibrate(
+    module: fx.GraphModule, estimators: Mapping[str, Estimator], batches: Iterable[tuple[np.ndarray, ...]], progress: Callable[[int], None] = lambda count: None
+) -> int:
+    """Run batches through a deployable graph and let the estimators see the values that they are named for.
+
+    Memory does not grow with the number of batches.
+
+    Args:
+        module: the deployable graph.
+        estimators: by the names of the nodes whose values they observe.
+        batches: tuples of arrays, one for each input of the network.
+        progress: called with the number of samples seen so far.
+
+    Returns:
+        The number of samples seen.
+
+    Raises:
+        DataError: a value that is NaN or infinite, with the name of the operator that made it; or no samples at all.
+    """
+    observer, seen = Observer(module, estimators), 0
+    with torch.no_grad():
+        for arrays in batches:
+            observer.run(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+            seen += len(arrays[0])
+            progress(seen)
+    if not seen:
+        raise DataError("calibration needs at least one sample; the calibration part is empty.")
+    return seen

@@ -1,0 +1,157 @@
+"""From a placement and observed ranges to a plan: every number is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from tersenet.capabilities import Capabilities, Kernel
+from tersenet.graph.operators import WEIGHT_AXIS, kind_of
+from tersenet.graph.walk import bind, constant, is_constant, outputs, shape_of
+from tersenet.numerics.affine import bias_encoding, encode, fit_bias
+from tersenet.numerics.ranges import Estimator
+from tersenet.numerics.weights import weight_encoding
+from tersenet.plan import QuantizationPlan, Unit
+from tersenet.schemes import Encoding, Scheme
+from tersenet.steps.placement import Placement
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for one operator's numbers.
+
+    Args:
+        weights, activations: integer types.
+        granularity: of weights.
+        group_size: of per-group weights.
+        weight_ranges: how weights' scales are chosen (`tersenet.numerics.weights`).
+        symmetric: activations on symmetric grids.
+        power_of_two: all scales are powers of two.
+        full_range: weights may use the lowest integer.
+    """
+
+    weights: str = "int8"
+    activations: str = "int8"
+    granularity: str = "per-channel"
+    group_size: int = 0
+    weight_ranges: str = "minmax"
+    symmetric: bool = False
+    power_of_two: bool = False
+    full_range: bool = False
+
+
+def fill(
+    module: fx.GraphModule, placement: Placement, capabilities: Capabilities, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+) -> QuantizationPlan:
+    """The plan of a placement.
+
+    Args:
+        module: the deployable graph.
+        placement: points and groups.
+        capabilities: the runtime's table.
+        estimators: of every quantized value that is no constant, having seen the calibration data.
+        choose: what was asked for an operator.
+    """
+    values = _values(module, placement, estimators, choose)
+    uses = {place: values[group_member] for place, group_member in _members(placement).items()}
+    units = {}
+    for anchor, (nodes, kernel) in placement.units.items():
+        weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
+        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights)
+    float_operators = {name: why for name, why in placement.float_operators.items() if why != "makes no floats"}
+    return QuantizationPlan((capabilities.name,), values, units, uses, float_operators)
+
+
+def _members(placement: Placement) -> dict[str, str]:
+    """Each special use -> one value of the group whose numbers it takes."""
+    first = {group: name for name, group in reversed(placement.groups.items())}
+    return {place: first[group] for place, group in placement.uses.items()}
+
+
+def _values(
+    module: fx.GraphModule, placement: Placement, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+) -> dict[str, Encoding]:
+    groups: dict[str, list[fx.Node]] = {}
+    for name, node in placement.values.items():
+        groups.setdefault(placement.groups[name], []).append(node)
+    results = {result.name for result in outputs(module)}
+    encodings: dict[str, Encoding] = {}
+    for group, members in groups.items():
+        shared = group if len(members) > 1 else ""
+        numbers = _group_encoding(module, members, placement.fixed.get(group), estimators, choose)
+        for node in members:
+            encodings[node.name] = replace(numbers, role=_role(node, results), shared=shared)
+    return {name: encodings[name] for name in placement.values}
+
+
+def _group_encoding(
+    module: fx.GraphModule, members: list[fx.Node], fixed: tuple[float, int] | None, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+) -> Encoding:
+    choices = [choose(node) for node in members]
+    wide = any(choice.activations == "int16" for choice in choices)
+    symmetric = wide or any(choice.symmetric for choice in choices)
+    power_of_two = any(choice.power_of_two for choice in choices)
+    scheme = Scheme("int16" if wide else "int8", symmetric=symmetric, power_of_two=power_of_two)
+    if fixed is not None:
+        scale, zero_point = (1 / 32768, 0) if wide else fixed
+        return Encoding(scheme, (scale,), (zero_point,))
+    ranges = [_range(module, node, scheme, estimators) for node in members]
+    return encode(min(low for low, _ in ranges), max(high for _, high in ranges), scheme)
+
+
+def _range(module: fx.GraphModule, node: fx.Node, scheme: Scheme, estimators: Mapping[str, Estimator]) -> tuple[float, float]:
+    if is_constant(node):
+        value = constant(module, node)
+        return float(value.min()), float(value.max())
+    return estimators[node.name].range(scheme)
+
+
+def _role(node: fx.Node, results: set[str]) -> str:
+    if node.op == "placeholder":
+        return "input"
+    if is_constant(node):
+        return "constant"
+    return "output" if node.name in results else "activation"
+
+
+def _weights(
+    module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities, choice: Choice, values: Mapping[str, Encoding]
+) -> dict[str, Encoding]:
+    """Encodings of an operator's weight and bias."""
+    kind = kind_of(node)
+    if kind not in WEIGHT_AXIS:
+        return {}
+    arguments = bind(node)
+    weight = constant(module, arguments["weight"])
+    scheme, axis = _weight_scheme(node, kernel, capabilities, choice), WEIGHT_AXIS[kind]
+    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not kind.startswith("depthwise")
+    encoding = weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
+    if arguments["bias"] is None or kernel.bias == "float":
+        return {"weight": encoding}
+    source = values[arguments["input"].name]
+    encoding = fit_bias(constant(module, arguments["bias"]), source, encoding)
+    return {"weight": encoding, "bias": bias_encoding(source, encoding)}
+
+
+def _weight_scheme(node: fx.Node, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Scheme:
+    kind = kind_of(node)
+    granularity = choice.granularity if choice.granularity in kernel.granularities else kernel.granularities[0]
+    if kind.startswith("conv_transpose") and bind(node)["groups"] > 1:
+        granularity = "per-tensor"  # outputs of different groups share an index of the axis that scales would run along
+    if granularity == "per-channel" and shape_of(bind(node)["weight"])[WEIGHT_AXIS[kind]] == 1:
+        granularity = "per-tensor"
+    return Scheme(
+        choice.weights,
+        symmetric=True,
+        granularity=granularity,
+        group_size=choice.group_size if granularity == "per-group" else 0,
+        restricted=capabilities.restricted_weights and not choice.full_range,
+        power_of_two=choice.power_of_two,
+    )
+
+
+def observed_range(module: fx.GraphModule, node: fx.Node, estimators: Mapping[str, Estimator]) -> tuple[float, float]:
+    """The range of a value on an 8-bit grid, for checks before numbers are fixed."""
+    return _range(module, node, Scheme("int8"), estimators)

@@ -1,0 +1,208 @@
+"""Where a network becomes integers: decided from one runtime's table of capabilities alone, before any number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from tersenet.capabilities import Capabilities, Kernel
+from tersenet.graph.operators import HEAVY, WEIGHT_AXIS, kind_of
+from tersenet.graph.units import find_units
+from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, tensor_inputs
+
+# A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
+LARGEST_VALUE = 1e6
+
+
+@dataclass
+class Placement:
+    """Units that run in integers, values that are integers, and which values must have equal numbers.
+
+    Args:
+        units: anchor name -> its nodes and the kernel that computes them.
+        values: names of quantized values, in the order in which they are made.
+        groups: value -> name of the group that it shares numbers with.
+        fixed: group -> scale and zero point (int8 grid) that a kernel demands.
+        uses: ``"node:position"`` -> group whose numbers this one reader needs.
+        float_operators: node -> why it stays in float.
+    """
+
+    units: dict[str, tuple[tuple[fx.Node, ...], Kernel]] = field(default_factory=dict)
+    values: dict[str, fx.Node] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    fixed: dict[str, tuple[float, int]] = field(default_factory=dict)
+    uses: dict[str, str] = field(default_factory=dict)
+    float_operators: dict[str, str] = field(default_factory=dict)
+
+
+def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[str, str], activations: Mapping[str, str]) -> Placement:
+    """Choose the quantization points of a deployable graph.
+
+    Args:
+        module: the deployable graph.
+        capabilities: the runtime's table.
+        forced: node -> why it must stay in float (asked for, or found out).
+        activations: node -> integer type of its activations.
+
+    Returns:
+        The placement. Every operator with a kernel runs in integers, save islands of light operators with no heavy one
+        beside them, where two conversions would cost more than they bring.
+    """
+    placement = Placement()
+    fuses = {kind: kernel.fuses for kind, kernel in capabilities.kernels.items()}
+    units = _split_forced(find_units(module, fuses), forced)
+    for nodes in units:
+        why = _why_float(module, nodes[0], capabilities, forced, activations)
+        if why:
+            placement.float_operators.update({node.name: why for node in nodes if _computes(node)})
+        else:
+            placement.units[nodes[0].name] = (nodes, capabilities.kernels[kind_of(nodes[0])])
+    if capabilities.floats != frozenset():
+        _drop_islands(placement)
+    _collect_values(placement)
+    _share(placement)
+    return placement
+
+
+def _split_forced(units: Mapping[str, tuple[fx.Node, ...]], forced: Mapping[str, str]) -> list[tuple[fx.Node, ...]]:
+    """An anchor that stays in float is no unit: its activation may still run in integers."""
+    result: list[tuple[fx.Node, ...]] = []
+    for nodes in units.values():
+        alone = any(node.name in forced for node in nodes)
+        result.extend([(node,) for node in nodes] if alone else [nodes])
+    return result
+
+
+def _computes(node: fx.Node) -> bool:
+    """Whether an operator makes floats (indices, masks and sizes are no business of a plan)."""
+    value = node.meta.get("val")
+    return is_float(node) or (isinstance(value, tuple | list) and any(isinstance(part, torch.Tensor) and part.is_floating_point() for part in value))
+
+
+def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities, forced: Mapping[str, str], activations: Mapping[str, str]) -> str:
+    """Why an operator cannot run in integers; "" where it can."""
+    if node.name in forced:
+        return forced[node.name]
+    kind = kind_of(node)
+    if not _computes(node):
+        return "makes no floats"
+    if kind == "getitem":
+        return _why_float(module, node.args[0], capabilities, forced, activations)  # type: ignore[arg-type]
+    kernel = capabilities.kernels.get(kind)
+    if kernel is None:
+        return capabilities.why_float(kind)
+    wanted = activations.get(node.name, "int8")
+    if wanted not in kernel.activations:
+        return f"{capabilities.name} has no {wanted} kernel for {kind}"
+    if kind in WEIGHT_AXIS:
+        arguments = bind(node)
+        if not is_constant(arguments["weight"]) or not (arguments["bias"] is None or is_constant(arguments["bias"])):
+            return "its weights are computed while the network runs"
+        return ""
+    return _why_operand(module, node, kernel, capabilities)
+
+
+def _why_operand(module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities) -> str:
+    for child in tensor_inputs(node):
+        if not is_constant(child) or not is_float(child):
+            continue
+        if not kernel.constant_operands:
+            return f"{capabilities.name}'s integer kernel for {kind_of(node)} takes no constant operand"
+        value = constant(module, child)
+        if value.numel() and float(value.abs().max()) > LARGEST_VALUE:
+            return f"an operand reaches {float(value.abs().max()):.0e}: it is a mask, not a number to be quantized"
+    return ""
+
+
+def _sources(node: fx.Node) -> list[tuple[int, fx.Node]]:
+    """The float values that an operator reads, with their positions among its tensors; a getitem reads what its split reads."""
+    if kind_of(node) == "getitem":
+        return [(0, node.args[0].args[0])]  # type: ignore[union-attr, list-item]
+    found = [(position, child) for position, child in enumerate(tensor_inputs(node)) if is_float(child)]
+    if kind_of(node) in WEIGHT_AXIS:
+        weights = {argument for name, argument in bind(node).items() if name in ("weight", "bias")}
+        found = [(position, child) for position, child in found if child not in weights]
+    return found
+
+
+def _drop_islands(placement: Placement) -> None:
+    """Light operators joined to one another but to no heavy one go back to float, whole islands at a time."""
+    heavy = {name for name, (nodes, _) in placement.units.items() if kind_of(nodes[0]) in HEAVY}
+    if not heavy:
+        return
+    maker = {node.name: anchor for anchor, (nodes, _) in placement.units.items() for node in nodes}
+    joined: dict[str, set[str]] = {name: set() for name in placement.units}
+    for anchor, (nodes, _) in placement.units.items():
+        for _, source in _sources(nodes[0]):
+            other = maker.get(source.name)
+            if other is not None:
+                joined[anchor].add(other)
+                joined[other].add(anchor)
+    kept, frontier = set(heavy), list(heavy)
+    while frontier:
+        fresh = joined[frontier.pop()] - kept
+        kept |= fresh
+        frontier.extend(fresh)
+    for anchor in [name for name in placement.units if name not in kept]:
+        nodes, _ = placement.units.pop(anchor)
+        why = "no heavy operator in integers beside it: two conversions would cost more than it gains"
+        placement.float_operators.update({node.name: why for node in nodes})
+
+
+def _collect_values(placement: Placement) -> None:
+    found: dict[str, fx.Node] = {}
+    for nodes, _ in placement.units.values():
+        for _, source in _sources(nodes[0]):
+            found[source.name] = source
+        if is_float(nodes[-1]):
+            found[nodes[-1].name] = nodes[-1]
+    placement.values = found
+
+
+def _share(placement: Placement) -> None:
+    """Values that a kernel wants on one grid become a group; a value on a grid of its own is converted for that reader."""
+    parent = {name: name for name in placement.values}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    def join(one: str, other: str) -> None:
+        first, second = find(one), find(other)
+        if first != second:
+            parent[second] = first
+            if second in placement.fixed:
+                placement.fixed.setdefault(first, placement.fixed.pop(second))
+
+    pending: list[tuple[str, str]] = []
+    for nodes, kernel in placement.units.values():
+        result = nodes[-1]
+        if not is_float(result):
+            continue
+        if kernel.result is not None:
+            placement.fixed[find(result.name)] = kernel.result
+        sources = _sources(nodes[0])
+        if not kernel.shares:
+            continue
+        grids = {placement.fixed.get(find(source.name)) for _, source in sources}
+        for position, source in sources if kernel.shares == "all" else sources[:1]:
+            if len(grids) > 1 and find(source.name) in placement.fixed:
+                pending.append((f"{nodes[0].name}:{position}", result.name))
+            else:
+                join(source.name, result.name)
+    placement.uses = {place: find(name) for place, name in pending}
+    placement.groups = {name: find(name) for name in placement.values}
+
+
+def reads_of(module: fx.GraphModule) -> dict[str, list[fx.Node]]:
+    """Value name -> the operators that read it (a split's pieces count as reading what is split)."""
+    readers: dict[str, list[fx.Node]] = {}
+    for node in calls(module):
+        for _, source in _sources(node) if _computes(node) else ():
+            readers.setdefault(source.name, []).append(node)
+    return readers

@@ -1,0 +1,243 @@
+"""Quantization after training: calibrate, choose, and put a plan beside the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import fx
+
+from tersenet.capabilities import Capabilities
+from tersenet.errors import RecipeError, UnsupportedError, unknown
+from tersenet.graph.deploy import deployable
+from tersenet.graph.operators import kind_of
+from tersenet.graph.walk import calls, is_constant, layer_of
+from tersenet.model import Model
+from tersenet.numerics.ranges import Estimator, estimator
+from tersenet.numerics.weights import METHODS
+from tersenet.plan import QuantizationPlan
+from tersenet.schemes import GRANULARITIES
+from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps.calibrate import calibrate
+from tersenet.steps.encodings import Choice, fill, observed_range
+from tersenet.steps.placement import LARGEST_VALUE, Placement, place
+
+WEIGHTS = ("int8", "int4", "int2")
+ACTIVATIONS = ("int8", "int16")
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other numbers for some layers.
+
+    Args:
+        layers: a pattern (``*`` and ``?``) that a layer's name (``layer1.0.conv1``), an operator's name (``conv2d_3``) or
+            its kind (``softmax``) must match.
+        keep_float: leave them in float; the other fields are not looked at then.
+        weights, activations, granularity, ranges: as in `Quantize`; "" leaves what the step says.
+    """
+
+    layers: str
+    keep_float: bool = False
+    weights: str = ""
+    activations: str = ""
+    granularity: str = ""
+    ranges: str = ""
+
+
+@dataclass(frozen=True)
+class Quantize(Step):
+    """Integers for weights and activations, after training, for every runtime that the result is for.
+
+    Ranges of activations are estimated on the calibration part. Runtimes whose tables lead to the same decisions share one
+    plan. See Jacob et al. 2018 for the arithmetic and Nagel et al. 2021, "A White Paper on Neural Network Quantization".
+
+    Args:
+        weights: integer type of weights: int8, int4 (kept in 8-bit kernels where a runtime has no others).
+        activations: int8, or int16 where the runtime has such kernels.
+        granularity: of weights' scales: per-channel, per-tensor, per-group; a kernel without it uses its best other.
+        group_size: elements in a group, for per-group.
+        ranges: how activation ranges are estimated (`tersenet.numerics.ranges.ESTIMATORS`).
+        range_numbers: the estimator's own numbers, as (name, value) pairs.
+        weight_ranges: how weights' scales are chosen: minmax or mse.
+        symmetric: activations on symmetric grids too.
+        power_of_two: all scales are powers of two (fixed point).
+        full_range: weights may use the lowest integer, where the runtime allows it.
+        keep_float: patterns of layers that stay in float.
+        overrides: other numbers for some layers; the last that matches a layer wins.
+        batch_size: samples that are calibrated at once.
+    """
+
+    kind: ClassVar[str] = "quantize"
+
+    weights: str = "int8"
+    activations: str = "int8"
+    granularity: str = "per-channel"
+    group_size: int = 0
+    ranges: str = "minmax"
+    range_numbers: tuple[tuple[str, float], ...] = ()
+    weight_ranges: str = "minmax"
+    symmetric: bool = False
+    power_of_two: bool = False
+    full_range: bool = False
+    keep_float: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_float", (self.keep_float,) if isinstance(self.keep_float, str) else tuple(self.keep_float))
+        object.__setattr__(self, "overrides", tuple(_override(value) for value in self.overrides))
+        super().__post_init__()
+
+    def check(self) -> None:
+        for entry in (self, *self.overrides):
+            _check_name("weights", entry.weights, WEIGHTS)
+            _check_name("activations", entry.activations, ACTIVATIONS)
+            _check_name("granularity", entry.granularity, GRANULARITIES)
+            if entry.ranges:
+                estimator(entry.ranges, **(dict(self.range_numbers) if entry is self else {}))
+        _check_name("weight_ranges", self.weight_ranges, METHODS)
+        if (self.granularity == "per-group") != (self.group_size > 0):
+            raise RecipeError(f"group_size goes with granularity per-group and must be positive then, got {self.group_size} with {self.granularity}.")
+        if self.batch_size < 1:
+            raise RecipeError(f"batch_size must be at least 1, got {self.batch_size}.")
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        part = context.require("calibration", "quantize")
+        if not context.capabilities:
+            raise RecipeError("quantize needs at least one runtime to quantize for; none was given.")
+        module = deployable(model)
+        matches = _Matches(module, self)
+        placements = [place(module, table, matches.forced, matches.activations) for table in context.capabilities]
+        estimators = _estimators(placements, matches)
+        batches = _batches(part, min(self.batch_size, _batch_limit(model)))
+        calibrate(module, estimators, batches, lambda count: context.progress(count, len(part), "calibrating"))
+        plans: list[QuantizationPlan] = []
+        for table, placement in zip(context.capabilities, placements, strict=True):
+            final = _without_extremes(module, placement, table, matches, estimators)
+            plan = fill(module, final, table, estimators, matches.choice)
+            _check_integers_only(plan, table)
+            _merge(plans, plan)
+        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(plans)), tuple(_skipped(module, plans)))
+
+
+def _override(value: Any) -> Override:
+    if isinstance(value, Override):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            return Override(**value)
+        except TypeError:
+            wrong = next(name for name in value if name not in Override.__dataclass_fields__) if set(value) - set(Override.__dataclass_fields__) else "layers"
+            raise RecipeError(unknown("field of an override", wrong, Override.__dataclass_fields__)) from None
+    raise RecipeError(f"an override must be a tersenet.Override or a mapping with its fields, got {type(value).__name__}.")
+
+
+def _check_name(what: str, name: str, known: Any) -> None:
+    if name and name not in known:
+        raise RecipeError(unknown(what, name, known))
+
+
+class _Matches:
+    """What the step says about each node, patterns resolved; a pattern that matches nothing is an error."""
+
+    def __init__(self, module: fx.GraphModule, step: Quantize) -> None:
+        self.step = step
+        self.overrides: dict[str, list[Override]] = {}
+        self.forced: dict[str, str] = {}
+        names = {node: {node.name, layer_of(node), kind_of(node)} for node in calls(module)}
+        for pattern in step.keep_float:
+            self.forced |= dict.fromkeys((node.name for node in _matching(pattern, names)), f"kept in float on request ({pattern})")
+        for override in step.overrides:
+            for node in _matching(override.layers, names):
+                self.overrides.setdefault(node.name, []).append(override)
+                if override.keep_float:
+                    self.forced[node.name] = f"kept in float on request ({override.layers})"
+        self.activations = {name: self._last(name, "activations", step.activations) for name in (node.name for node in calls(module))}
+
+    def _last(self, name: str, field: str, default: str) -> str:
+        return next((value for entry in reversed(self.overrides.get(name, [])) if (value := getattr(entry, field))), default)
+
+    def ranges(self, name: str) -> Estimator:
+        """A fresh estimator for a value."""
+        chosen = self._last(name, "ranges", self.step.ranges)
+        return estimator(chosen, **(dict(self.step.range_numbers) if chosen == self.step.ranges else {}))
+
+    def choice(self, node: fx.Node) -> Choice:
+        """What was asked for an operator's numbers."""
+        step = self.step
+        granularity = self._last(node.name, "granularity", step.granularity)
+        return Choice(
+            weights=self._last(node.name, "weights", step.weights),
+            activations=self._last(node.name, "activations", step.activations),
+            granularity=granularity,
+            group_size=step.group_size,
+            weight_ranges=step.weight_ranges,
+            symmetric=step.symmetric,
+            power_of_two=step.power_of_two,
+            full_range=step.full_range,
+        )
+
+
+def _matching(pattern: str, names: Mapping[fx.Node, set[str]]) -> list[fx.Node]:
+    found = [node for node, own in names.items() if any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in own)]
+    if not found:
+        everything = {name for own in names.values() for name in own}
+        raise RecipeError(unknown("layer, operator or kind", pattern, everything))
+    return found
+
+
+def _estimators(placements: list[Placement], matches: _Matches) -> dict[str, Estimator]:
+    names = {name: node for placement in placements for name, node in placement.values.items() if not is_constant(node)}
+    return {name: matches.ranges(name) for name in names}
+
+
+def _batches(part: Any, size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    return (arrays for arrays, _ in part.batches(size))
+
+
+def _batch_limit(model: Model) -> int:
+    """A network whose batch is fixed is calibrated at that batch."""
+    first = model.inputs[0].shape[0] if model.inputs and model.inputs[0].shape else None
+    return first if model.fixed_batch and first else 1 << 30
+
+
+def _without_extremes(
+    module: fx.GraphModule, placement: Placement, table: Capabilities, matches: _Matches, estimators: Mapping[str, Estimator]
+) -> Placement:
+    """The placement once operators whose values reach the size of a mask are back in float."""
+    huge = {name for name, node in placement.values.items() if max(map(abs, observed_range(module, node, estimators))) > LARGEST_VALUE}
+    if not huge:
+        return placement
+    why = "a value beside it reaches the size of a mask"
+    touched = {node.name: why for node in calls(module) if node.name in huge or any(child.name in huge for child in node.all_input_nodes)}
+    return place(module, table, {**matches.forced, **touched}, matches.activations)
+
+
+def _check_integers_only(plan: QuantizationPlan, table: Capabilities) -> None:
+    if table.floats == frozenset() and plan.float_operators:
+        listed = "; ".join(f"{name}: {why}" for name, why in list(plan.float_operators.items())[:5])
+        raise UnsupportedError(f"{table.name} runs integers only, and {len(plan.float_operators)} operators cannot be integers ({listed}).")
+
+
+def _merge(plans: list[QuantizationPlan], plan: QuantizationPlan) -> None:
+    for position, other in enumerate(plans):
+        if other.same_numbers(plan):
+            plans[position] = replace(other, serves=(*other.serves, *plan.serves))
+            return
+    plans.append(plan)
+
+
+def _changes(plans: list[QuantizationPlan]) -> Iterator[Change]:
+    for plan in plans:
+        yield Change(", ".join(plan.serves), f"{len(plan.units)} operators in integers, {len(plan.values)} quantized values, {len(plan.float_operators)} operators in float")
+
+
+def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
+    layers = {node.name: layer_of(node) for node in calls(module)}
+    for plan in plans:
+        for name, why in plan.float_operators.items():
+            yield Change(f"{layers[name]} ({', '.join(plan.serves)})", why)

@@ -1,0 +1,25 @@
+"""Every step, by the name that recipes call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tersenet.errors import RecipeError, unknown
+from tersenet.step import Step
+from tersenet.steps.quantize import Quantize
+
+STEPS: Mapping[str, type[Step]] = {"quantize": Quantize}
+
+
+def step_from_json(record: Any) -> Step:
+    """The step that a mapping such as ``{"step": "quantize", "weights": "int8"}`` describes.
+
+    Raises:
+        RecipeError: it is no mapping, names no step or an unknown one, or has an unknown option.
+    """
+    if not isinstance(record, Mapping) or not isinstance(record.get("step"), str):
+        raise RecipeError(f"a step of a recipe must be a mapping with the key 'step', got {record!r}.")
+    if record["step"] not in STEPS:
+        raise RecipeError(unknown("step", record["step"], STEPS))
+    return STEPS[record["step"]].from_json(record)
