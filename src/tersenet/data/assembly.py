@@ -1,0 +1,119 @@
+"""From parts that were read to parts that fit together: labels fitted to the task, missing parts cut, overlaps refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tersenet.data import cuts
+from tersenet.data.labels import check_classes, fitted, names_of
+from tersenet.data.preparation import Preparation
+from tersenet.data.samples import Part, strata
+from tersenet.data.tasks import Task, task_of, unlabelled
+from tersenet.errors import DataError
+
+PARTS = ("train", "calibration", "selection", "evaluation")
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Parts that fit together, the task that judges them, class names, and notes on what was cut."""
+
+    parts: dict[str, Part]
+    task: Task
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def assemble(
+    parts: Mapping[str, Part], task: Any = None, class_names: Sequence[str] = (), preparation: Any = None, seed: int = 0, published: bool = False
+) -> Assembly:
+    """Make parts fit together.
+
+    Args:
+        parts: as they were read, by name; none empty.
+        task: a name, a `Task`, (function, name, direction), or None to tell by the labels.
+        class_names: in the order of the labels' numbers; () takes the labels' own words.
+        preparation: one, or a tuple or dict of them, one for each input; None for none.
+        seed: of what is cut.
+        published: a source with a test part of its own: what it lacks is cut off its train part, and samples that its parts share are not an error
+            (`inspect` names them).
+
+    Raises:
+        DataError: the parts have different inputs, share samples, or have labels that the task cannot use.
+    """
+    first = next(iter(parts.values()))
+    for part, found in parts.items():
+        if len(found.inputs) != len(first.inputs) or found.names != first.names:
+            got, other = (list(entry.names) or len(entry.inputs) for entry in (found, first))
+            raise DataError(f"every part must have the same inputs; {part} has {got}, another has {other}.")
+    labels = [part.labels for part in parts.values()]
+    class_names = tuple(str(entry) for entry in class_names) or names_of(labels)
+    judged = task_of(task, next((found for found in labels if found is not None), None))
+    ways = _preparations(preparation, first)
+    ready = {part: replace(_fitted(part, found, judged, class_names), preparation=ways) for part, found in parts.items()}
+    if judged.kind == "classification":
+        check_classes([(part, found.labels) for part, found in ready.items() if found.labels is not None])
+    if not published:
+        _check_disjoint(ready)
+    ready, notes = _completed(ready, seed, published)
+    if "evaluation" in ready and ready["evaluation"].labels is None:
+        judged = unlabelled(judged)
+        notes.append(f"the evaluation part has no labels: the float network's own outputs are the judge ({judged.metric}, SQNR)")
+    return Assembly(ready, judged, class_names, tuple(notes))
+
+
+def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict[str, Part], list[str]]:
+    """Cut what is missing off the train part: everything of a source or where `train` is all there is, else calibration alone."""
+    missing = [part for part in PARTS if part not in parts]
+    if "train" not in parts or not missing:
+        return parts, []
+    if not published and len(parts) > 1:
+        if "calibration" not in missing:
+            return parts, []
+        missing = ["calibration"]
+    train = parts["train"]
+    chosen = cuts.cut(len(train), strata(train.labels), seed, missing)
+    made = {**parts, **{part: train[index] for part, index in chosen.items()}}
+    if "calibration" in missing:
+        made["calibration"] = replace(made["calibration"], labels=None)
+    sizes = ", ".join(f"{len(made[part])} {part}" for part in (*missing, "train"))
+    return made, [f"cut from one set of {len(train)} samples, stratified and seeded, none in two parts: {sizes}"]
+
+
+def _check_disjoint(parts: Mapping[str, Part]) -> None:
+    """Raise DataError where a part shares samples with the evaluation part, beyond what the data's own repetitions explain."""
+    evaluation = parts.get("evaluation")
+    if evaluation is None:
+        return
+    for name, part in parts.items():
+        common = 0 if name == "evaluation" else cuts.shared(part.inputs, evaluation.inputs)
+        if common and common > cuts.repeats(part.inputs) + cuts.repeats(evaluation.inputs):
+            raise DataError(
+                f"{common} of {len(part)} {name} samples overlap the evaluation part; the parts must be disjoint, or the proof is a lie. "
+                "Take them out of one of the two."
+            )
+
+
+def _fitted(name: str, part: Part, task: Task, class_names: Sequence[str]) -> Part:
+    return part if part.labels is None else replace(part, labels=fitted(part.labels, name, task, class_names))
+
+
+def _preparations(preparation: Any, part: Part) -> tuple[Preparation, ...]:
+    """One preparation for each input."""
+    count = len(part.inputs)
+    if preparation is None:
+        return (Preparation(),) * count
+    if isinstance(preparation, Preparation):
+        return (preparation,) * count
+    if isinstance(preparation, Mapping):
+        strangers = sorted(set(preparation) - set(part.names))
+        if strangers:
+            known = ", ".join(part.names) or "not named (give them as a dict)"
+            raise DataError(f"preparations are given for {', '.join(strangers)}; the inputs are {known}.")
+        return tuple(preparation.get(name, Preparation()) for name in part.names)
+    ways = tuple(preparation)
+    if len(ways) != count or not all(isinstance(way, Preparation) for way in ways):
+        raise DataError(f"{count} preparations are needed, one for each input, got {len(ways)}.")
+    return ways

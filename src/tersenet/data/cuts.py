@@ -1,0 +1,104 @@
+"""Cutting samples into disjoint parts, and finding samples that two parts share."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from tersenet.errors import DataError
+
+SHARES = {"evaluation": 0.2, "selection": 0.1}
+CALIBRATION_MOST = 512
+FEWEST = 5
+
+
+def pick(labels: np.ndarray | None, count: int, generator: np.random.Generator, total: int) -> np.ndarray:
+    """Indexes of `count` of `total` samples in random order, each class with its share (to within one sample).
+
+    Samples are shuffled, put in order of class, and taken at even distances: systematic sampling.
+
+    Args:
+        labels: (total,) class indexes; None to take no notice of classes.
+        count: at most `total`.
+    """
+    order = generator.permutation(total)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    places = ((np.arange(count) + 0.5) * total / max(count, 1)).astype(np.int64)
+    return generator.permutation(order[places])
+
+
+def cut(total: int, labels: np.ndarray | None, seed: int, parts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Cut samples, stratified and seeded: 20 % evaluation, 10 % selection, up to 512 calibration (at most half of what is left), the rest train.
+
+    Args:
+        total: how many samples.
+        labels: (total,) classes to stratify by; None for none.
+        parts: which of evaluation, selection, calibration to cut off.
+
+    Returns:
+        Indexes of each of `parts` and of ``train``; no index is in two.
+
+    Raises:
+        DataError: too few samples.
+    """
+    if total < FEWEST:
+        raise DataError(f"{total} samples are too few to cut {', '.join(parts)} off them; at least {FEWEST} are needed (or give the parts yourself).")
+    generator = np.random.default_rng(seed)
+    left = np.arange(total)
+    chosen = {}
+    for part in ("evaluation", "selection", "calibration"):
+        if part not in parts:
+            continue
+        count = min(CALIBRATION_MOST, len(left) // 2) if part == "calibration" else max(1, round(SHARES[part] * total))
+        chosen[part] = left[pick(None if labels is None else labels[left], count, generator, len(left))]
+        left = np.setdiff1d(left, chosen[part], assume_unique=True)
+    return {**chosen, "train": generator.permutation(left)}
+
+
+def shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
+    """How many samples of `one` also occur in `other`, byte for byte.
+
+    Checksums find the candidates and their bytes decide, so that large parts cost one pass.
+
+    Args:
+        one, other: the inputs of each part, (n, ...) arrays; compared in the dtype of `other`.
+    """
+    if len(one) != len(other) or any(a.shape[1:] != b.shape[1:] for a, b in zip(one, other, strict=True)):
+        return 0
+    one = [a if a.dtype == b.dtype or b.dtype.kind == "O" else a.astype(b.dtype) for a, b in zip(one, other, strict=True)]
+    left, right = _checksums(one), _checksums(other)
+    suspects = np.flatnonzero(np.isin(left, right))
+    if not len(suspects):
+        return 0
+    known = {_row(other, int(index)) for index in np.flatnonzero(np.isin(right, left))}
+    return sum(_row(one, int(index)) in known for index in suspects)
+
+
+def repeats(inputs: Sequence[np.ndarray]) -> int:
+    """How many samples are copies of an earlier one."""
+    sums = _checksums(inputs)
+    values, counts = np.unique(sums, return_counts=True)
+    suspects = np.flatnonzero(np.isin(sums, values[counts > 1]))
+    return len(suspects) - len({_row(inputs, int(index)) for index in suspects})
+
+
+def _checksums(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    arrays = [array if array.dtype.kind == "O" else np.ascontiguousarray(array) for array in inputs]
+    sums = np.zeros(len(arrays[0]), np.int64)
+    for index in range(len(sums)):
+        value = 0
+        for array in arrays:
+            value = zlib.crc32(_bytes(array, index), value)
+        sums[index] = value
+    return sums
+
+
+def _bytes(array: np.ndarray, index: int) -> bytes:
+    return str(array[index]).encode() if array.dtype.kind == "O" else array[index].tobytes()
+
+
+def _row(inputs: Sequence[np.ndarray], index: int) -> bytes:
+    return b"".join(_bytes(array, index) for array in inputs)

@@ -1,0 +1,176 @@
+"""Data in four disjoint parts: train, calibration, selection, evaluation. numpy in, numpy out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tersenet.data.assembly import PARTS, Assembly, assemble
+from tersenet.data.binding import bound, check_fit
+from tersenet.data.preparation import Preparation
+from tersenet.data.samples import Part, pair, read_part
+from tersenet.data.tasks import ACCURACY, Task
+from tersenet.errors import DataError
+from tersenet.tensors import TensorSpec
+
+__all__ = ["Data", "Part"]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Four disjoint parts and the task that they are for.
+
+    Args:
+        train, selection, evaluation: with labels, where there are any.
+        calibration: without.
+        task: what outputs are judged by.
+        name: what reports call the data.
+        class_names: in the order of the labels' numbers; () where they are not known.
+        notes: sentences for the report: what was cut from what, what judges.
+    """
+
+    train: Part = field(default_factory=Part)
+    calibration: Part = field(default_factory=Part)
+    selection: Part = field(default_factory=Part)
+    evaluation: Part = field(default_factory=Part)
+    task: Task = ACCURACY
+    name: str = "data"
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: Any = None,
+        calibration: Any = None,
+        selection: Any = None,
+        evaluation: Any = None,
+        *,
+        task: Any = None,
+        name: str = "arrays",
+        class_names: Sequence[str] = (),
+        preparation: Any = None,
+    ) -> Data:
+        """Data from arrays, tensors or lists. Parts may be left out.
+
+        `train` alone is cut as a source without a test part is. Where `train` is given and `calibration` is not, up to 512 samples are cut off
+        `train` for it, so that the parts stay disjoint.
+
+        Args:
+            train, selection, evaluation: (x, y); for `evaluation` also x alone: then the float network's own outputs are the judge.
+            calibration: x. Each x is an array (n, ...), or a dict of them by input name; (also a tuple of them in the pairs and in `calibration`).
+            task: a name (`tersenet.data.tasks.TASKS`), a `Task`, or (function, name, direction); None: told by the labels.
+            class_names: in the order of the labels' numbers.
+            preparation: a `Preparation`, or a tuple or dict of them, one for each input.
+
+        Raises:
+            DataError: empty, NaN, infinite, object arrays, unequal lengths, labels that the task cannot use, or parts that share samples.
+        """
+        given = {"train": pair(train), "calibration": (calibration, None), "selection": pair(selection), "evaluation": pair(evaluation)}
+        parts = {part: read_part(part, *found) for part, found in given.items() if found[0] is not None}
+        if not parts:
+            raise DataError("no data were given: at least one of train, calibration, selection, evaluation is needed.")
+        return cls.of(assemble(parts, task, class_names, preparation), name)
+
+    @classmethod
+    def of(cls, assembly: Assembly, name: str) -> Data:
+        """Data from parts that were made to fit together."""
+        return cls(**assembly.parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
+
+    @property
+    def preparation(self) -> tuple[Preparation, ...]:
+        """What is done to each input before the network sees it; the same in every part."""
+        return next((part.preparation for _, part in self.parts() if part), ())
+
+    def parts(self) -> list[tuple[str, Part]]:
+        """(name, part) of all four, empty ones too."""
+        return [(name, getattr(self, name)) for name in PARTS]
+
+    def bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec] = ()) -> Data:
+        """The same data as a network takes them: inputs in its order, laid out, scaled and cast as it asks.
+
+        Args:
+            inputs: the network's inputs; the first axis of each is the batch.
+            outputs: its outputs, where labels shall be checked against the number of classes.
+
+        Raises:
+            DataError: shapes or dtypes do not fit (both are named), or a label has no class.
+        """
+        named = {part: _in_order(found, inputs) if found else found for part, found in self.parts()}
+        sample = next((part for part in named.values() if part), None)
+        if sample is None:
+            raise DataError(f"{self.name}: the data are empty; a network needs samples.")
+        image = self.task.name == "image-classification"
+        preparation = tuple(bound(way, array, spec, image) for way, array, spec in zip(sample.preparation, sample.inputs, inputs, strict=True))
+        for part, found in named.items():
+            for way, array, spec in zip(preparation, found.inputs, inputs, strict=bool(found)):
+                check_fit(way, array, spec, part)
+        self._check_labels(outputs)
+        return self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
+
+    def _check_labels(self, outputs: Sequence[TensorSpec]) -> None:
+        """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""
+        if self.task.kind != "classification" or len(outputs) != 1 or len(outputs[0].shape) != 2 or not outputs[0].shape[1]:
+            return
+        classes = max(outputs[0].shape[1], 2)
+        for name, part in self.parts():
+            if part.labels is not None and part.labels.ndim == 1 and part.labels.max() >= classes:
+                highest = f"the {name} part's labels are out of range: the highest is {part.labels.max()}"
+                raise DataError(f"{highest}, and the network has {classes} classes (0..{classes - 1}).")
+
+    def without_evaluation(self) -> Data:
+        """The same data as a step may see them."""
+        return self._with({"evaluation": Part()})
+
+    def limited(self, seed: int = 0, **most: int) -> Data:
+        """The same data with at most so many samples in a part (``evaluation=1000``), chosen by the seed with each class's share."""
+        return self._with({part: getattr(self, part).take(count, seed) for part, count in most.items()})
+
+    def _with(self, parts: dict[str, Part]) -> Data:
+        merged = {**dict(self.parts()), **parts}
+        return Data(**merged, task=self.task, name=self.name, class_names=self.class_names, notes=self.notes)
+
+    def noted(self, note: str) -> Data:
+        """The same data with one more note for the report."""
+        return replace(self, notes=(*self.notes, note))
+
+    def renamed(self, name: str) -> Data:
+        """The same data under another name."""
+        return replace(self, name=name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of every part, label, task and preparation: equal for equal data, in every process."""
+        digest = hashlib.sha256(json.dumps([self.task.identity(), self.class_names, [way.to_json() for way in self.preparation]]).encode())
+        for name, part in self.parts():
+            for array in (*part.inputs, *([] if part.labels is None else [part.labels])):
+                digest.update(f"{name} {array.dtype} {array.shape}".encode())
+                digest.update(json.dumps(array.tolist()).encode() if array.dtype.kind == "O" else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report says of the data."""
+        counts = {f"n_{name}": len(part) for name, part in self.parts()}
+        judged = {"name": self.name, "task": self.task.name, "metric": self.task.metric}
+        return {**judged, **counts, "fingerprint": self.fingerprint, "notes": list(self.notes)}
+
+
+def _in_order(part: Part, specs: Sequence[TensorSpec]) -> Part:
+    """The part with its inputs in the order of the network's."""
+    wanted = [spec.name for spec in specs]
+    if len(part.inputs) != len(wanted):
+        got = f"{len(part.inputs)} ({', '.join(part.names) or 'not named'})"
+        raise DataError(f"the network takes {len(wanted)} inputs ({', '.join(wanted)}), the data have {got}.")
+    if not part.names or len(wanted) == 1:
+        return part
+    missing = [name for name in wanted if name not in part.names]
+    if missing:
+        raise DataError(f"the network's inputs are {', '.join(wanted)}; the data lack {', '.join(missing)} and have {', '.join(part.names)}.")
+    order = [part.names.index(name) for name in wanted]
+    return replace(part, inputs=tuple(part.inputs[i] for i in order), names=tuple(wanted), preparation=tuple(part.preparation[i] for i in order))

@@ -1,0 +1,132 @@
+"""What is done to stored samples before the network sees them: declared once, applied batch by batch, recorded for whoever deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from tersenet.errors import DataError, unknown
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """From a stored array to one input of a network: ``(stored * scale - mean) / std``, laid out, reshaped, cast.
+
+    Args:
+        scale: what stored numbers are multiplied by; None: 1/255 for images of uint8 (decided when data meet a network), else 1.
+        mean, std: taken off and divided by, after scaling; one number, or one for each channel. Empty: none.
+        stored: the arrays' layout, one letter an axis, N first (NHWC, NCHW, NHW ...); "" where it does not matter.
+        layout: the layout that the network takes. A channel axis that `stored` lacks is added; one that it lacks and that has size 1 is taken out.
+        shape: of a prepared sample, where it is reshaped at the end (a flattened image); () where not.
+        dtype: that the network takes; "" keeps what the arithmetic gives.
+        size: height and width that image files were resized to (bilinear) when they were read; () where they were not.
+
+    >>> Preparation(scale=1 / 255, stored="NHW", layout="NCHW").apply(np.full((2, 4, 4), 255, np.uint8)).shape
+    (2, 1, 4, 4)
+    """
+
+    scale: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    stored: str = ""
+    layout: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    size: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            numbers = tuple(float(entry) for entry in value) if isinstance(value, Sequence | np.ndarray) else (float(value),)
+            if not all(isfinite(number) for number in numbers) or (name == "std" and min(numbers, default=1.0) <= 0):
+                raise DataError(f"a preparation's {name} must be finite{' and positive' if name == 'std' else ''}, got {value}.")
+            object.__setattr__(self, name, numbers)
+        if self.scale is not None and not (isfinite(self.scale) and self.scale > 0):
+            raise DataError(f"a preparation's scale must be finite and positive, got {self.scale}.")
+        for letters in (self.stored, self.layout):
+            if letters and (letters[0] != "N" or len(set(letters)) != len(letters) or not letters.isupper()):
+                raise DataError(f"a layout has one capital letter for each axis, N (the batch) first, as NHWC; got {letters!r}.")
+        if self.stored and self.layout and set(self.stored) ^ set(self.layout) - {"C"}:
+            raise DataError(f"layouts {self.stored!r} and {self.layout!r} must have the same axes, save for C.")
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Prepare a batch.
+
+        Args:
+            array: (n, ...) as stored.
+
+        Returns:
+            A new array as the network takes it; `array` is untouched.
+
+        Raises:
+            DataError: the mean does not have one number for each channel, or a channel axis of more than one channel would be dropped.
+        """
+        prepared = laid_out(self._normalized(array), self.stored, self.layout)
+        if self.shape:
+            prepared = prepared.reshape(len(prepared), *self.shape)
+        dtype = np.dtype(self.dtype) if self.dtype else prepared.dtype
+        return np.array(prepared, dtype=dtype, order="C")
+
+    def _normalized(self, array: np.ndarray) -> np.ndarray:
+        scale = 1.0 if self.scale is None else self.scale
+        if scale == 1.0 and not self.mean and not self.std:
+            return array
+        if array.dtype == np.uint8:  # a table of the 256 results: as fast as a cast, and x / 255 to the last bit
+            array = (np.arange(256) * scale).astype(np.float32)[array]
+        else:
+            array = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+            array *= array.dtype.type(scale)
+        if self.mean:
+            array = array - self._along_channels(self.mean, array)
+        if self.std:
+            array = array / self._along_channels(self.std, array)
+        return array
+
+    def _along_channels(self, numbers: tuple[float, ...], array: np.ndarray) -> np.ndarray:
+        """The numbers in a shape that broadcasts along the channel axis of a stored batch."""
+        values = np.asarray(numbers, dtype=array.dtype)
+        if len(numbers) == 1:
+            return values
+        if "C" in self.stored and len(self.stored) == array.ndim:
+            axis = self.stored.index("C")
+        else:
+            axis = 1 if array.ndim > 2 and array.shape[1] == len(numbers) else array.ndim - 1
+        if array.shape[axis] != len(numbers):
+            got = f"a mean or std of {len(numbers)} channels does not fit samples of shape {array.shape[1:]}"
+            raise DataError(f"{got}; say where the channels are: stored='NHWC'.")
+        return values.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Preparation:
+        """Raises DataError for a key that is not a field."""
+        known = [entry.name for entry in fields(cls)]
+        for key in record:
+            if key not in known:
+                raise DataError(unknown("field of a preparation", key, known))
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+        return cls(**values)
+
+
+def laid_out(array: np.ndarray, stored: str, layout: str) -> np.ndarray:
+    """A view of `array` (axes as in `stored`) with its axes as in `layout`; a channel axis of size 1 comes and goes as needed.
+
+    >>> laid_out(np.zeros((2, 8, 9, 3)), "NHWC", "NCHW").shape
+    (2, 3, 8, 9)
+    """
+    if not stored or not layout or stored == layout:
+        return array
+    if len(stored) != array.ndim:
+        raise DataError(f"layout {stored} has {len(stored)} axes, the samples have shape {array.shape[1:]} beside the batch.")
+    if "C" not in layout and "C" in stored:
+        if array.shape[stored.index("C")] != 1:
+            raise DataError(f"samples of shape {array.shape[1:]} have {array.shape[stored.index('C')]} channels; layout {layout} has none.")
+        array, stored = array.squeeze(stored.index("C")), stored.replace("C", "")
+    array = array.transpose([stored.index(letter) for letter in layout if letter in stored])
+    return array if set(layout) == set(stored) else np.expand_dims(array, layout.index("C"))

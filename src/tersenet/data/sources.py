@@ -1,0 +1,142 @@
+"""Where data come from: a built-in name, a folder, a file, a function of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tersenet.data import archives, digits, idx, images, tables
+from tersenet.data.parts import Data
+from tersenet.data.preparation import Preparation
+from tersenet.errors import DataError, MissingDependencyError, TersenetError
+from tersenet.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+LEGAL = "'digits', a folder of IDX files or of class-named image folders, an .npz, .csv or .parquet file, file.py:name, or hf:ID"
+
+
+def load(
+    source: str | Path | Data, specs: Sequence[TensorSpec] | None = None, seed: int = 0, trust: bool = False, preparation: Preparation | None = None
+) -> Data:
+    """Data from what the user named.
+
+    Args:
+        source: ``digits``, a folder of IDX files or of class-named image folders, ``.npz``, ``.csv``, ``.parquet``, ``file.py:name`` (a function of
+            no arguments that returns a `Data`: the user's own code, and run as such), or a `Data`.
+        specs: the network's inputs, where the data shall be bound to them.
+        seed: of what is cut.
+        trust: unpickle what an ``.npz`` of objects holds.
+        preparation: what is done to images and arrays; None: uint8 images are scaled to 0..1.
+
+    Raises:
+        DataError: missing, unreadable, damaged or unfit; the message names the source.
+        MissingDependencyError: a package that this kind of source needs is not installed.
+    """
+    data = source if isinstance(source, Data) else _named(str(source), tuple(specs or ()), seed, trust, preparation)
+    return data.bind(specs) if specs else data
+
+
+def _named(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, preparation: Preparation | None) -> Data:
+    """`_read`, with the source's name in every message."""
+    try:
+        return _read(source, specs, seed, trust, preparation)
+    except DataError as error:
+        if source in str(error):
+            raise
+        raise DataError(f"{source}: {error}") from error
+
+
+def _read(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, preparation: Preparation | None) -> Data:
+    if source == "digits":
+        return digits.read_digits(seed)
+    if source.startswith("hf:"):
+        return _hub(source)
+    if ".py:" in source:
+        return _function(source)
+    path = Path(source)
+    try:
+        if not path.exists():
+            raise DataError(f"{source} does not exist. Data are {LEGAL}.")
+        if path.is_dir():
+            return _folder(path, specs, seed, preparation)
+        kind = path.suffix.lower()
+        if kind == ".npz":
+            return archives.read_npz(path, preparation, seed, trust)
+        if kind in (".csv", ".parquet"):
+            return tables.read_table(path, seed)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
+    raise DataError(f"{source} is of no known kind. Data are {LEGAL}.")
+
+
+def _folder(path: Path, specs: Sequence[TensorSpec], seed: int, preparation: Preparation | None) -> Data:
+    if not any(path.iterdir()):
+        raise DataError(f"{path} is an empty folder.")
+    if idx.is_idx_folder(path):
+        return idx.read_folder(path, preparation, seed)
+    return images.read_folder(path, specs, preparation, seed)
+
+
+def _hub(source: str) -> Data:
+    """Raises always: what is missing is named."""
+    if importlib.util.find_spec("datasets") is None:
+        raise MissingDependencyError(f"{source} needs the hub's own package, which is not installed: pip install 'tersenet[hub]'")
+    raise DataError(f"{source}: data of the hub are not read yet; save its parquet file and name that, or write file.py:name.")
+
+
+def _function(source: str) -> Data:
+    """What a user's function returns."""
+    file, _, name = source.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise DataError(f"{file} does not exist (of {source}).")
+    if not name.isidentifier():
+        raise DataError(f"{source} must name a function behind the colon, as data.py:load.")
+    try:
+        with _beside(path):
+            function = getattr(_module(path), name, None)
+            if not callable(function):
+                raise DataError(f"{file} has no function {name!r} (of {source}).")
+            data = function()
+    except TersenetError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise DataError(f"{source} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(data, Data):
+        raise DataError(f"{source} must return a tersenet.Data, got {type(data).__name__}; make one with tersenet.Data.from_arrays.")
+    return data if data.name != "arrays" else data.renamed(f"{path.stem}:{name}")
+
+
+def _module(path: Path) -> ModuleType:
+    """The module of a user's file, under a name of its own."""
+    name = f"_tersenet_data_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let a user's file import what lies beside it."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
