@@ -27,14 +27,18 @@ def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
     first, second = np.asarray(reference, np.float64), np.asarray(other, np.float64)
     if first.shape != second.shape:
         raise DataError(f"two arrays must have the same shape to be compared, got {first.shape} and {second.shape}.")
-    signal, noise = float(np.sum(first * first)), float(np.sum((first - second) ** 2))
+    return decibels(float(np.sum(first * first)), float(np.sum((first - second) ** 2)))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)`` of two powers, held within +-`SQNR_LIMIT_DB`; what is not finite counts as noise alone."""
+    if not np.isfinite(signal) or not np.isfinite(noise):
+        return -SQNR_LIMIT_DB
     if noise == 0:
         return SQNR_LIMIT_DB
     if signal == 0:
         return -SQNR_LIMIT_DB
-    if not np.isfinite(signal) or not np.isfinite(noise):
-        return -SQNR_LIMIT_DB
-    return float(np.clip(10 * np.log10(signal / noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+    return float(np.clip(10 * (np.log10(signal) - np.log10(noise)), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
 
 
 def layer_sqnr_db(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
