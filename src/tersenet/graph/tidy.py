@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from tersenet.errors import ModelError
 from tersenet.graph.explain import place_of_node
@@ -55,14 +56,14 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
         ModelError: an operator that is not one of ATen's, or a parameter that the network writes to.
         AliasedWrite: an operator writes into a view.
     """
-    new, copies = fx.Graph(), {}
+    new = fx.Graph()
+    copies: dict[fx.Node, Any] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
             copies[node] = _placeholder(new, node, lifted, inputs)
         elif node.op == "call_function":
-            _check_operator(node)
-            copies[node] = new.node_copy(node, lambda old: _present(copies, old))
-        elif node.op != "output":
+            copies[node] = _call(new, node, copies)
+        elif node.op == "call_module":
             raise ModelError(f"{place_of_node(node)}the network's graph calls {node.target!r}, which is not an operator; write its computation out.")
     new.output(tuple(_present(copies, node) for node in outputs))
     _make_functional(new)
@@ -72,14 +73,54 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
     state = _copied({entry.target: entry.tensor for entry in lifted.values()})
     module = fx.GraphModule({node.target: state[node.target] for node in new.nodes if node.op == "get_attr"}, new, "Network")
     new.lint()
+    _check_shapes(new)
     return module.eval()
 
 
-def _present(copies: Mapping[fx.Node, fx.Node | None], node: fx.Node) -> fx.Node:
+def _check_shapes(graph: fx.Graph) -> None:
+    """Sizes may depend on the sizes of inputs, not on their values."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and free_unbacked_symbols(tuple(value.shape)):
+            raise ModelError(f"{place_of_node(node)}the shape of {node.name} depends on the values of the data; "
+                             "use an operator whose result has a fixed shape, such as torch.where or torch.topk.")
+
+
+def _present(copies: Mapping[fx.Node, Any], node: fx.Node) -> fx.Node:
     copied = copies.get(node)
     if copied is None:
         raise ModelError(f"{place_of_node(node)}an input that is not a tensor is computed with; make it an attribute of the module.")
     return copied
+
+
+def _call(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
+    """A copy of one operator; for a region under ``torch.enable_grad`` the copies of what it returns."""
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        return _region(new, node, copies)
+    if node.target is operator.getitem and isinstance(copies.get(node.args[0]), tuple):
+        return copies[node.args[0]][node.args[1]]
+    _check_operator(node)
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda old: _present(copies, old))
+    name = schema_name(node).removeprefix("aten::").rstrip("_") if _writes(node) else node.name  # relu, not relu_
+    copied = new.create_node("call_function", node.target, args, kwargs, name=name)
+    copied.meta = dict(node.meta)
+    return copied
+
+
+def _region(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
+    name = getattr(node.target, "__name__", str(node.target))
+    if name == "wrap_with_autocast":
+        raise ModelError(f"{place_of_node(node)}the network computes under torch.autocast; take it out, so that what is compressed is the float32 network.")
+    if name != "wrap_with_set_grad_enabled":
+        raise ModelError(f"{place_of_node(node)}the network calls {name}, whose branches or loops depend on the data; a network must be one fixed sequence of operators.")
+    inside = getattr(node.graph.owning_module, node.args[1].target).graph
+    places = dict(zip([part for part in inside.nodes if part.op == "placeholder"], node.args[2:], strict=True))
+    within: dict[fx.Node, Any] = {part: _present(copies, outer) for part, outer in places.items()}
+    for part in inside.nodes:
+        if part.op == "call_function":
+            within[part] = _call(new, part, within)
+    results = next(part for part in inside.nodes if part.op == "output").args[0]
+    return tuple(_present(within, part) for part in results)
 
 
 def _placeholder(new: fx.Graph, node: fx.Node, lifted: Mapping[str, Lifted], inputs: Mapping[str, str]) -> fx.Node | None:
@@ -111,7 +152,7 @@ def _check_operator(node: fx.Node) -> None:
     target = node.target
     if schema_name(node).startswith("aten::"):
         return
-    if isinstance(target, torch._ops.OpOverload | torch._ops.HigherOrderOperator):
+    if isinstance(target, torch._ops.OpOverload):
         raise ModelError(f"{place_of_node(node)}the operator {target} is not one of ATen's; write it with plain torch operators.")
     module = getattr(target, "__module__", "")
     if module not in {operator.__name__, "_operator", math.__name__, "builtins"} and not getattr(target, "__name__", "").startswith("sym_"):
@@ -121,7 +162,7 @@ def _check_operator(node: fx.Node) -> None:
 def _make_functional(graph: fx.Graph) -> None:
     """Replace each operator that writes into its first argument by its functional twin, and read the new value from there on."""
     for node in list(graph.nodes):
-        if node.op != "call_function" or not schema_name(node) or not node.target._schema.is_mutable or schema_name(node) in _IDENTITIES:
+        if not _writes(node):
             continue
         written, twin = node.args[0] if node.args else None, _functional_twin(node)
         if twin is None or not isinstance(written, fx.Node) or node.kwargs.get("out") is not None:
@@ -134,6 +175,10 @@ def _make_functional(graph: fx.Graph) -> None:
         later = [user for user in written.users if user is not node and node < user]
         for user in later:
             user.replace_input_with(written, node)
+
+
+def _writes(node: fx.Node) -> bool:
+    return bool(schema_name(node)) and node.target._schema.is_mutable and schema_name(node) not in _IDENTITIES
 
 
 def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:

@@ -90,7 +90,11 @@ class _Flat(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         args, kwargs = self.call.arguments(tensors)
+        before = dict(self.inner.named_buffers())
         outputs = named_outputs(self.inner(*args, **kwargs))
+        for name, buffer in self.inner.named_buffers():
+            if before.get(name) is not buffer:  # torch.export would drop the assignment without a word
+                raise _writes_state(name)
         self.name_outputs(outputs)
         return tuple(outputs.values())
 
@@ -106,10 +110,14 @@ def _assembled(program: torch.export.ExportedProgram, names: Sequence[str]) -> t
             lifted[entry.arg.name] = Lifted(entry.target.removeprefix("inner."), held[entry.target])
     written = [entry.target.removeprefix("inner.") for entry in program.graph_signature.output_specs if entry.kind is OutputKind.BUFFER_MUTATION]
     if written:
-        raise ModelError(f"the network writes to its own {written[0]}; take the state as an input and return its new value.")
+        raise _writes_state(written[0])
     by_name = {node.name: node for node in program.graph.nodes}
     outputs = [by_name[entry.arg.name] for entry in program.graph_signature.output_specs if entry.kind is OutputKind.USER_OUTPUT]
     return assemble(program.graph, lifted, inputs, outputs)
+
+
+def _writes_state(name: str) -> ModelError:
+    return ModelError(f"the network writes to its own {name} when it runs; take the state as an input and return its new value.")
 
 
 def _spec(name: str, node: torch.fx.Node, layout: str) -> TensorSpec:
