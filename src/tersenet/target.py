@@ -127,6 +127,8 @@ class Target:
         float_twin: the target that runs this one's float file (itself, save for microcontrollers).
         times: whether this machine's time says anything about the target's.
         about: one line.
+        runtime: what to install to run a file, with its least version.
+        example: lines of code that run a file; ``{file}`` and ``{inputs}`` are filled in.
     """
 
     name: str
@@ -138,6 +140,8 @@ class Target:
     float_twin: str
     times: bool
     about: str
+    runtime: str = ""
+    example: str = ""
 
 
 class Artifact:

@@ -1,0 +1,145 @@
+"""The manifest: what whoever deploys a file must know to feed it, and nothing else.
+
+Written beside the files, read back when one of them is measured on another machine; needs no framework.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tersenet.data.preparation import Preparation
+from tersenet.errors import InputError, OutputError
+from tersenet.store import write_file
+from tersenet.target import Export, Target
+from tersenet.tensors import Port
+
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One runtime's pair of files.
+
+    Args:
+        path, float_path: relative to the manifest.
+        inputs, outputs: ports of the compressed file.
+        float_inputs, float_outputs: ports of its float twin.
+        runtime: distribution and least version, as an installer reads it.
+        example: lines of code that run the file.
+        names: relative path of the map from the network's names to the file's.
+    """
+
+    path: str
+    float_path: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    float_inputs: tuple[Port, ...]
+    float_outputs: tuple[Port, ...]
+    runtime: str = ""
+    example: str = ""
+    names: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All files of one run.
+
+    Args:
+        tersenet: the version that wrote it.
+        model: the network's name.
+        preparation: what to do to raw samples, one for each input.
+        class_names: in the order of the outputs; () where they are not known.
+        files: by target.
+    """
+
+    tersenet: str
+    model: str
+    preparation: tuple[Preparation, ...] = ()
+    class_names: tuple[str, ...] = ()
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tersenet": self.tersenet,
+            "model": self.model,
+            "preparation": [way.to_json() for way in self.preparation],
+            "class_names": list(self.class_names),
+            "files": {target: _entry_to_json(entry) for target, entry in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Manifest:
+        files = {target: _entry_from_json(entry) for target, entry in record["files"].items()}
+        preparation = tuple(Preparation.from_json(way) for way in record["preparation"])
+        return cls(record["tersenet"], record["model"], preparation, tuple(record["class_names"]), files)
+
+    def write(self, folder: Path) -> Path:
+        """Write manifest.json into a folder."""
+        path = folder / FILE_NAME
+        write_file(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            OutputError: it cannot be read, or is none.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise OutputError(f"the manifest {path} cannot be read: {error.strerror}.") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
+            raise OutputError(f"{path} is not a manifest of tersenet: {error}.") from error
+
+
+def entry(target: Target, folder: Path, compressed: Export, plain: Export, names: Path) -> FileEntry:
+    """The manifest's entry for two exports in a run's folder."""
+    inputs = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in compressed.inputs)
+    return FileEntry(
+        path=compressed.path.relative_to(folder).as_posix(),
+        float_path=plain.path.relative_to(folder).as_posix(),
+        inputs=compressed.inputs,
+        outputs=compressed.outputs,
+        float_inputs=plain.inputs,
+        float_outputs=plain.outputs,
+        runtime=target.runtime,
+        example=target.example.format(file=compressed.path.name, inputs=inputs),
+        names=names.relative_to(folder).as_posix(),
+    )
+
+
+def beside(path: Path) -> tuple[Manifest, str, bool] | None:
+    """The manifest that speaks of a file: in its folder or one of the two above (a run's folder has ``artifacts/<target>/``).
+
+    Returns:
+        The manifest, the target, and whether the file is the float twin; None where there is none.
+    """
+    for folder in list(path.absolute().parents)[:3]:
+        if not (folder / FILE_NAME).is_file():
+            continue
+        manifest = Manifest.read(folder / FILE_NAME)
+        for target, found in manifest.files.items():
+            for relative, plain in ((found.path, False), (found.float_path, True)):
+                if folder / relative == path.absolute():
+                    return manifest, target, plain
+    return None
+
+
+def _entry_to_json(found: FileEntry) -> dict[str, Any]:
+    ports = ("inputs", "outputs", "float_inputs", "float_outputs")
+    return {key: [port.to_json() for port in value] if key in ports else value for key, value in vars(found).items()}
+
+
+def _entry_from_json(record: Mapping[str, Any]) -> FileEntry:
+    ports = ("inputs", "outputs", "float_inputs", "float_outputs")
+    return FileEntry(**{key: _ports(value) if key in ports else value for key, value in record.items()})
+
+
+def _ports(records: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:
+    return tuple(Port.from_json(dict(record)) for record in records)
