@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tersenet.errors import RecipeError, unknown
-from tersenet.numerics.affine import dequantize, encode, grouped, quantize
+from tersenet.numerics.affine import aligned, encode, grouped
 from tersenet.schemes import Encoding, Scheme
 
 METHODS = ("minmax", "mse")
@@ -16,6 +16,7 @@ METHODS = ("minmax", "mse")
 LARGEST_PAIR = 128
 SMALLEST_RATIO = 0.3
 RATIOS = 71
+CACHED = 1 << 16
 
 
 def weight_encoding(
@@ -58,7 +59,7 @@ def weight_encoding(
         rows = reduction_rows(weight.detach(), axis, pair_axis)
     else:
         rows = weight.detach().movedim(axis, 0).reshape(weight.shape[axis], -1)
-    low, high = (end.to(torch.float64) for end in torch.aminmax(rows, dim=1))
+    low, high = (end.to("cpu", torch.float64) for end in torch.aminmax(rows, dim=1))
     if per_tensor:
         low, high = low.min().reshape(1), high.max().reshape(1)
     ratio = _best_ratio(rows, low, high, scheme, method, saturating_pairs)
@@ -94,29 +95,50 @@ def pairs_fit(rows: Tensor) -> Tensor:
 
 
 def _best_ratio(rows: Tensor, low: Tensor, high: Tensor, scheme: Scheme, method: str, saturating_pairs: bool) -> Tensor:
-    """The factor on both ends, one for each scale: the first in cost among those that fit."""
+    """The factor on both ends, one for each scale: the least in cost among those that fit, the first of equals."""
     ratios = [1.0]
     if method == "mse":
         ratios = torch.linspace(SMALLEST_RATIO, 1.0, RATIOS, dtype=torch.float64).tolist()
+    least_ratio = torch.zeros(rows.shape[0], dtype=torch.float64)
     if saturating_pairs:
         ratios += [127 / limit for limit in range(126, 63, -1)]
+        least_ratio = _least_ratio(rows, torch.maximum(-low, high))
     if len(ratios) == 1:
         return torch.ones_like(low)
-    row_scheme = replace(scheme, granularity="per-channel", group_size=0)
-    best = torch.full_like(low, ratios[-1])
-    least = torch.full_like(low, torch.inf)
+    best, least = torch.full_like(low, ratios[-1]), torch.full_like(low, torch.inf)
     for ratio in ratios:
-        encoding = encode((low * ratio).expand(rows.shape[0]), (high * ratio).expand(rows.shape[0]), row_scheme, 0, "weight")
-        integers = quantize(rows, encoding)
-        cost = torch.full((rows.shape[0],), ratio, dtype=torch.float64)
-        if method == "mse":
-            cost = (dequantize(integers, encoding) - rows).double().square().sum(1).cpu()
-        if saturating_pairs:
-            cost = torch.where(pairs_fit(integers).cpu(), cost, torch.inf)
+        # Below a ratio of 1 values are clipped, and then even heavy neighbours may fit.
+        open_rows = (least_ratio <= ratio) | (ratio < 1)
+        if method == "minmax":
+            open_rows &= ~torch.isfinite(least)
+        if not bool(open_rows.any()) or (low.numel() == 1 and not bool(open_rows.all())):
+            continue
+        open_low, open_high = (end.expand(rows.shape[0])[open_rows] * ratio for end in (low, high))
+        encoding = encode(open_low, open_high, replace(scheme, granularity="per-channel", group_size=0), 0, "weight")
+        error, fits = _errors(rows[open_rows.to(rows.device)], encoding, saturating_pairs)
+        cost = torch.full((rows.shape[0],), torch.inf, dtype=torch.float64)
+        cost[open_rows] = torch.where(fits, error if method == "mse" else torch.full_like(error, ratio), torch.inf)
         if low.numel() == 1:
             cost = cost.sum().reshape(1)
         better = cost < least
         best, least = torch.where(better, ratio, best), torch.where(better, cost, least)
-        if method == "minmax" and bool(torch.isfinite(least).all()):
-            break
     return best
+
+
+def _least_ratio(rows: Tensor, bound: Tensor) -> Tensor:
+    """Ratios below which pairs cannot fit: rounding takes at most one from the sum of two integers. It spares most trials."""
+    padded = torch.nn.functional.pad(rows, (0, rows.shape[1] % 2)).reshape(rows.shape[0], -1, 2)
+    heaviest = torch.maximum(padded.clamp(min=0).sum(2).amax(1), -padded.clamp(max=0).sum(2).amin(1)).cpu().to(torch.float64)
+    return heaviest / (LARGEST_PAIR + 1) / (bound.clamp(min=torch.finfo(torch.float32).tiny) / 127) * (1 - 1e-6)
+
+
+def _errors(rows: Tensor, encoding: Encoding, saturating_pairs: bool) -> tuple[Tensor, Tensor]:
+    """Squared error of each row on its grid, and whether its pairs fit. In blocks of rows that stay in the cache."""
+    errors, fits = [], []
+    scales, zeros = aligned(encoding, rows, torch.float32)
+    block = max(1, CACHED // rows.shape[1])
+    for part, scale, zero in zip(rows.split(block), scales.split(block), zeros.split(block), strict=True):
+        steps = torch.div(part, scale).round_().add_(zero).clamp_(encoding.scheme.lowest, encoding.scheme.highest).sub_(zero)
+        fits.append(pairs_fit(steps) if saturating_pairs else torch.ones(part.shape[0], dtype=torch.bool))
+        errors.append(steps.mul_(scale).sub_(part).square_().sum(1))
+    return torch.cat(errors).double().cpu(), torch.cat(fits).cpu()
