@@ -110,7 +110,7 @@ class Layer:
         name: in the source.
         sqnr_db: signal to quantization noise of its result, simulation against float, on calibration samples.
         range: the chosen range of its result.
-        used: share (0 to 1) of the range that its values really span.
+        used: share (0 to 1) of the range in which all but a thousandth of its values lie: little where outliers set the range.
         histogram: counts of its result in equal bins over `histogram_range`.
         histogram_range: limits of the histogram; None: as `range`.
         op: the kind of operator.

@@ -9,6 +9,8 @@ from tersenet.record import Layer, WeightRange
 from tersenet.schemes import Encoding
 
 BINS = 64
+FINER = 32  # bins that are counted for each bin that is recorded
+OUTLIERS = 0.001  # of the values, that the used part of a range leaves out, half at each end
 
 
 class LayerMeter:
@@ -24,9 +26,8 @@ class LayerMeter:
     def __init__(self, name: str, range: tuple[float, float], op: str = "", bins: int = BINS) -> None:
         self.name, self.op = name, op
         self.range = (float(range[0]), float(range[1]))
-        self._counts = np.zeros(bins, np.int64)
+        self._counts = np.zeros(bins * FINER, np.int64)
         self._limits: tuple[float, float] | None = None
-        self._lowest, self._highest = np.inf, -np.inf
         self._signal = self._noise = 0.0
         self._clipped = 0
 
@@ -42,7 +43,6 @@ class LayerMeter:
         low, high = float(finite.min()), float(finite.max())
         if self._limits is None:
             self._limits = _widened(min(low, self.range[0]), max(high, self.range[1]))
-        self._lowest, self._highest = min(self._lowest, low), max(self._highest, high)
         step = (self.range[1] - self.range[0]) / 255  # what rounds into the grid's ends is not clipped
         self._clipped += int(((finite < self.range[0] - step) | (finite > self.range[1] + step)).sum())
         self._counts += np.histogram(np.clip(finite, *self._limits), len(self._counts), self._limits)[0]
@@ -50,19 +50,29 @@ class LayerMeter:
     def layer(self, weights: WeightRange | None = None, agreement_db: float | None = None) -> Layer:
         """The record of what was added."""
         total, (low, high) = int(self._counts.sum()), self.range
-        spanned = max(0.0, min(high, self._highest) - max(low, self._lowest)) if total else 0.0
         return Layer(
             name=self.name,
             sqnr_db=decibels(self._signal, self._noise) if total else None,
             range=self.range,
-            used=spanned / (high - low) if high > low else 1.0,
-            histogram=tuple(self._counts.tolist()),
+            used=self._used(total) if high > low else 1.0,
+            histogram=tuple(self._counts.reshape(-1, FINER).sum(1).tolist()),
             histogram_range=self._limits,
             op=self.op,
             clipped=self._clipped / total if total else 0.0,
             weights=weights,
             agreement_db=agreement_db,
         )
+
+    def _used(self, total: int) -> float:
+        """Share of the range in which all but `OUTLIERS` of the values lie."""
+        if self._limits is None:
+            return 0.0
+        edges = np.linspace(*self._limits, len(self._counts) + 1)
+        below = np.cumsum(self._counts)
+        first = int(np.searchsorted(below, total * OUTLIERS / 2, side="right"))
+        last = int(np.searchsorted(below, total * (1 - OUTLIERS / 2), side="left"))
+        low, high = self.range
+        return float(max(0.0, min(high, edges[last + 1]) - max(low, edges[first])) / (high - low))
 
 
 def weight_range(weights: np.ndarray, encoding: Encoding, bins: int = BINS) -> WeightRange:

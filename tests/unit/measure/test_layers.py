@@ -17,9 +17,16 @@ def test_batches_give_what_all_samples_at_once_give() -> None:
     assert layer.sqnr_db == pytest.approx(sqnr_db(reference, simulated), abs=1e-3)
     assert sum(layer.histogram) == 400
     assert layer.clipped == pytest.approx((reference > 4.0 + 5 / 255).mean())
-    assert layer.used == pytest.approx((4 - reference.min()) / 5, abs=1e-6)
+    assert layer.used == pytest.approx((4 - reference.min()) / 5, abs=0.01)
     assert layer.histogram_range == pytest.approx((-1.0, reference[0].max()))
     assert layer.agreement_db == 60.0
+
+
+def test_an_outlier_uses_up_a_range() -> None:
+    values = np.append(np.random.default_rng(0).uniform(0, 1, 9999), 10.0)
+    meter = LayerMeter("outlier", (0.0, 10.0))
+    meter.add(values, values)
+    assert meter.layer().used == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_value_that_is_always_zero() -> None:
