@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 # name -> module that has it
 FACE = {
     "compress": "tersenet.journey",
-    "measure": "tersenet.journey",
+    "evaluate": "tersenet.evaluation",
+    "inspect_model": "tersenet.inspection",
+    "Settings": "tersenet.journey",
+    "ExportOptions": "tersenet.target",
     "load": "tersenet.frontends.table",
     "Model": "tersenet.model",
     "Data": "tersenet.data.parts",

@@ -29,7 +29,10 @@ class Observer(fx.Interpreter):
 
 
 def calibrate(
-    module: fx.GraphModule, estimators: Mapping[str, Estimator], batches: Iterable[tuple[np.ndarray, ...]], progress: Callable[[int], None] = lambda count: None
+    module: fx.GraphModule,
+    estimators: Mapping[str, Estimator],
+    batches: Iterable[tuple[np.ndarray, ...]],
+    progress: Callable[[int], None] = lambda count: None,
 ) -> int:
     """Run batches through a deployable graph and let the estimators see the values that they are named for.
 

@@ -87,7 +87,11 @@ def _values(
 
 
 def _group_encoding(
-    module: fx.GraphModule, members: list[fx.Node], fixed: tuple[float, int] | None, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+    module: fx.GraphModule,
+    members: list[fx.Node],
+    fixed: tuple[float, int] | None,
+    estimators: Mapping[str, Estimator],
+    choose: Callable[[fx.Node], Choice],
 ) -> Encoding:
     choices = [choose(node) for node in members]
     wide = any(choice.activations == "int16" for choice in choices)

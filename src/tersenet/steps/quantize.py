@@ -131,7 +131,11 @@ def _override(value: Any) -> Override:
         try:
             return Override(**value)
         except TypeError:
-            wrong = next(name for name in value if name not in Override.__dataclass_fields__) if set(value) - set(Override.__dataclass_fields__) else "layers"
+            wrong = (
+                next(name for name in value if name not in Override.__dataclass_fields__)
+                if set(value) - set(Override.__dataclass_fields__)
+                else "layers"
+            )
             raise RecipeError(unknown("field of an override", wrong, Override.__dataclass_fields__)) from None
     raise RecipeError(f"an override must be a tersenet.Override or a mapping with its fields, got {type(value).__name__}.")
 
@@ -233,7 +237,10 @@ def _merge(plans: list[QuantizationPlan], plan: QuantizationPlan) -> None:
 
 def _changes(plans: list[QuantizationPlan]) -> Iterator[Change]:
     for plan in plans:
-        yield Change(", ".join(plan.serves), f"{len(plan.units)} operators in integers, {len(plan.values)} quantized values, {len(plan.float_operators)} operators in float")
+        yield Change(
+            ", ".join(plan.serves),
+            f"{len(plan.units)} operators in integers, {len(plan.values)} quantized values, {len(plan.float_operators)} operators in float",
+        )
 
 
 def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:

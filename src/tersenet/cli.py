@@ -1,0 +1,191 @@
+"""The command line: parse, call the face, print, exit code.
+
+Nothing heavy is imported before it is needed: ``tersenet --help`` answers at once, and measuring a file needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import tersenet
+from tersenet.errors import TersenetError
+from tersenet.progress import Progress
+
+if TYPE_CHECKING:  # a report is loaded with everything that it draws on
+    from tersenet.record import Report
+
+DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tersenet.__version__, prog_name="tersenet")
+def tersenet_command() -> None:
+    """Compress a trained network for a device and a budget, and prove the result by running that very file."""
+
+
+@tersenet_command.command()
+@click.argument("model")
+@click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
+@click.option("--to", "targets", multiple=True, default=("onnxruntime",), show_default=True, help="a runtime; may be given several times")
+@click.option("--recipe", default=None, help="a recipe's name or file (JSON or YAML); int8 unless given")
+@click.option("--max-drop", default=None, metavar="POINTS", help="points of the metric that may be lost")
+@click.option("--max-bytes", default=None, metavar="SIZE", help="of the file: 60kB, 1.5MB, 4096")
+@click.option("--max-latency", default=None, metavar="TIME", help="of one run: 2ms, 800us")
+@click.option("--max-memory", default=None, metavar="SIZE", help="of one run")
+@click.option("--io", "io_type", type=click.Choice(["float", "int8"]), default=None, help="what the file takes and returns")
+@click.option("--layout", type=click.Choice(["nhwc", "nchw"]), default=None, help="of image inputs in the file")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="of files that fix one")
+@click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
+@click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ (onnxruntime alone)")
+@click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
+@click.option("--out", default=None, type=click.Path(), help="folder of the run")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="that runtimes are given")
+@click.option("--sure", is_flag=True, help="the worse ends of intervals must meet the budget too")
+@click.option("--trust", is_flag=True, help="read files that would run code that came with them")
+@click.option("--json", "as_json", is_flag=True, help="print the record alone")
+def compress(model: str, source: str, targets: tuple[str, ...], recipe: str | None, as_json: bool, **options: Any) -> int:
+    """Compress MODEL for some runtimes and prove the files."""
+    from tersenet.journey import compress as run
+
+    budget = tersenet.Budget(options["max_drop"], options["max_bytes"], options["max_latency"], options["max_memory"])
+    with Progress() as progress:
+        settings = _settings(options, targets, progress)
+        report = run(model, source, to=targets, recipe=recipe, budget=budget, out=options["out"], settings=settings)
+    return _show(report, as_json)
+
+
+def _settings(options: dict[str, Any], targets: tuple[str, ...], progress: Progress) -> Any:
+    if options["qoperator"] and "onnxruntime" not in targets:
+        raise click.UsageError("--qoperator is an option of onnxruntime files; add --to onnxruntime.")
+    asked = tersenet.ExportOptions(
+        integer_io=None if options["io_type"] is None else options["io_type"] == "int8",
+        layout=(options["layout"] or "").upper(),
+        batch=options["batch"],
+        cpu=options["cpu"],
+        format={"qoperator": True} if options["qoperator"] else {},
+    )
+    chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "sure")}
+    return tersenet.Settings(options=asked, progress=progress, **chosen)
+
+
+@tersenet_command.command()
+@click.argument("file", type=click.Path())
+@click.option("--data", "source", required=True, help="what judges: as in compress")
+@click.option("--against", default=None, type=click.Path(), help="another file, timed in turn and compared on the same samples")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
+def measure(file: str, source: str, against: str | None, threads: int, seed: int, as_json: bool) -> int:
+    """Accuracy, latency and memory of FILE in its own runtime."""
+    with Progress() as progress:
+        found = tersenet.evaluate(file, source, against=against, threads=threads, seed=seed, progress=progress)
+    _print(found, as_json)
+    return DONE
+
+
+@tersenet_command.command()
+@click.argument("model", required=False)
+@click.option("--data", "source", default=None, help="look at data instead of a network")
+@click.option("--to", "targets", multiple=True, help="runtimes; all that are installed unless given")
+@click.option("--weights", default=None, type=click.Path())
+@click.option("--trust", is_flag=True)
+@click.option("--json", "as_json", is_flag=True)
+def inspect(model: str | None, source: str | None, targets: tuple[str, ...], weights: str | None, trust: bool, as_json: bool) -> int:
+    """Layers, MACs and bytes of MODEL, and what would stay in float; or what data hold and what is wrong with them."""
+    if (model is None) == (source is None):
+        raise click.UsageError("give a MODEL, or --data DATA alone.")
+    if source is not None:
+        from tersenet.data import sources
+        from tersenet.data.inspection import describe
+
+        _print(describe(sources.load(source)), as_json)
+    else:
+        _print(tersenet.inspect_model(model, targets, weights=weights, trust=trust), as_json)
+    return DONE
+
+
+@tersenet_command.command()
+@click.option("--json", "as_json", is_flag=True)
+def targets(as_json: bool) -> int:
+    """Runtimes: installed or how to install, and what each can do."""
+    from tersenet.targets import table
+
+    _print(table.describe(), as_json)
+    return DONE
+
+
+@tersenet_command.command()
+@click.argument("folder", type=click.Path())
+@click.option("--open", "opens", is_flag=True, help="show the page in a browser")
+def report(folder: str, opens: bool) -> int:
+    """Redraw the page of a run from its record."""
+    from tersenet.record import Report
+    from tersenet.report.html import write_page
+
+    page = write_page(Report.read(Path(folder)), Path(folder))
+    click.echo(str(page))
+    if opens:
+        click.launch(str(page))
+    return DONE
+
+
+@tersenet_command.command()
+@click.option("--out", default="runs/demo", show_default=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True)
+def demo(out: str, as_json: bool) -> int:
+    """Train a small network on real digits, compress it for every runtime, and say where the report is."""
+    from tersenet.demo import demo as run
+
+    with Progress() as progress:
+        report = run(out, progress)
+    return _show(report, as_json)
+
+
+def _show(report: Report, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
+    else:
+        from tersenet.report.text import print_report
+
+        print_report(report)
+    return DONE if report.met else MISSED
+
+
+def _print(found: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        from tersenet.report.listing import print_listing
+
+        print_listing(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is what the contract says."""
+    try:
+        result = tersenet_command.main(args=list(arguments) if arguments is not None else None, prog_name="tersenet", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except TersenetError as error:
+        click.echo(f"tersenet: {error}", err=True)
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        given = sys.argv[1:] if arguments is None else arguments
+        click.echo(f"\ninterrupted; the same command goes on from here:\n  tersenet {shlex.join(given)}", err=True)
+        return INTERRUPTED
+    return result if isinstance(result, int) else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Judging a file that is there already, in its own runtime. Needs no torch (save for ExecuTorch's files)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tersenet.data import sources
+from tersenet.data.parts import Data
+from tersenet.errors import DataError
+from tersenet.manifest import beside
+from tersenet.measure.latency import in_turn, prepared
+from tersenet.measure.memory import peak_memory
+from tersenet.measure.quality import Scores, compare
+from tersenet.measure.quality import evaluate as scores_of
+from tersenet.plain import fields_to_plain
+from tersenet.target import Artifact, Target, feed
+from tersenet.targets import table
+from tersenet.tensors import Port, TensorSpec
+
+TIMED_SAMPLES = 8
+
+Progress = Callable[[int, int, str], None]
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    return None
+
+
+def evaluate(
+    file: str | Path, data: Any, *, against: str | Path | None = None, threads: int = 1, seed: int = 0, progress: Progress = _silent
+) -> dict[str, Any]:
+    """Accuracy, latency, memory and size of any artifact, measured on itself.
+
+    Args:
+        file: a model file of one of the runtimes; the manifest of its run is used where it lies beside it.
+        data: a `Data`, or the name of a source; its evaluation part judges.
+        against: another file: timed in turn with the first, and compared on the same samples.
+        threads: that the runtime is given.
+        seed: of cuts and intervals.
+        progress: called with (done, total, what).
+
+    Returns:
+        Plain facts, as ``tersenet measure --json`` prints them.
+    """
+    artifact, target = opened(Path(file), threads)
+    bound = _bound(data, artifact, seed)
+    scores = scores_of(artifact, bound.evaluation, bound.task, progress=progress)
+    samples = [bound.evaluation.batch(slice(index, index + 1))[0] for index in range(min(TIMED_SAMPLES, len(bound.evaluation)))]
+    found = _facts(artifact, target, scores, bound, samples, threads)
+    if against is None:
+        if target.times:
+            found["latency_ms"] = fields_to_plain(_timed(artifact, artifact, samples, threads, seed).compressed)
+        return found
+    other, other_target = opened(Path(against), threads)
+    reference = scores_of(other, bound.evaluation, bound.task, progress=progress)
+    if not bound.task.labelled:
+        scores = scores_of(artifact, bound.evaluation, bound.task, reference=reference.outputs, progress=progress)
+    found["quality"] = fields_to_plain(compare(reference, scores, bound.task, seed))
+    found["against"] = _facts(other, other_target, reference, bound, samples, threads)
+    if target.times and other_target.times:
+        timed = _timed(other, artifact, samples, threads, seed)
+        found["latency_ms"], found["against"]["latency_ms"] = fields_to_plain(timed.compressed), fields_to_plain(timed.reference)
+        found["speedup"], found["speedup_ci95"] = timed.speedup, timed.speedup_ci95
+    return found
+
+
+def opened(path: Path, threads: int = 1) -> tuple[Artifact, Target]:
+    """A file with its runner; its ports come from the manifest beside it where there is one."""
+    known = beside(path) if path.is_file() else None
+    if known is None:
+        target = table.target_of(path)
+        return Artifact(path, target.name, table.runner(target).load(path, threads)), target
+    manifest, name, plain = known
+    target = table.find(table.find(name).float_twin if plain else name)
+    found = manifest.files[name]
+    inputs, outputs = (found.float_inputs, found.float_outputs) if plain else (found.inputs, found.outputs)
+    return Artifact(path, target.name, table.runner(target).load(path, threads), inputs, outputs), target
+
+
+def _bound(data: Any, artifact: Artifact, seed: int) -> Data:
+    specs = [source_spec(port) for port in artifact.inputs]
+    bound = sources.load(data, specs, seed).bind(specs)
+    if not len(bound.evaluation):
+        raise DataError(f"{bound.name}: a file is judged on an evaluation part, and these data have none.")
+    return bound
+
+
+def source_spec(port: Port) -> TensorSpec:
+    """What the network takes where its file takes `port`: the source's order of axes, floats for quantized integers, any batch."""
+    shape, layout = list(port.shape), list(port.layout)
+    if port.axes:
+        back = np.argsort(port.axes)
+        shape = [port.shape[axis] for axis in back]
+        layout = [port.layout[axis] for axis in back] if port.layout else []
+    return TensorSpec(port.source or port.name, (None, *shape[1:]), "float32" if port.scale is not None else port.dtype, "".join(layout))
+
+
+def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, samples: list[tuple[np.ndarray, ...]], threads: int) -> dict[str, Any]:
+    fed = [feed(_as_batch(array, port), port) for array, port in zip(samples[0], artifact.inputs, strict=True)]
+    memory, memory_is = peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, threads)
+    placement = artifact.session.operators()
+    return {
+        "file": str(artifact.path),
+        "target": target.name,
+        "bytes": artifact.path.stat().st_size,
+        "data": data.name,
+        "quality": {"metric": data.task.metric, "value": scores.value, "n": scores.n},
+        "peak_memory_bytes": memory,
+        "memory_is": memory_is,
+        "operators": dict(placement.operators),
+        "delegated": placement.delegated,
+        "inputs": [port.to_json() for port in artifact.inputs],
+        "outputs": [port.to_json() for port in artifact.outputs],
+    }
+
+
+def _timed(reference: Artifact, compressed: Artifact, samples: list[tuple[np.ndarray, ...]], threads: int, seed: int) -> Any:
+    prepare = [
+        prepared(artifact, [[_as_batch(array, port) for array, port in zip(sample, artifact.inputs, strict=True)] for sample in samples])
+        for artifact in (reference, compressed)
+    ]
+    return in_turn(prepare[0], prepare[1], threads, seed=seed)
+
+
+def _as_batch(array: np.ndarray, port: Port) -> np.ndarray:
+    """One sample, as often as the file's batch asks."""
+    size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
+    return np.repeat(array, size, 0) if size else array

@@ -1,0 +1,63 @@
+"""What a network is made of, and what each runtime would do with it; nothing is compressed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from tersenet.frontends.table import load
+from tersenet.graph.cost import cost
+from tersenet.graph.deploy import deployable
+from tersenet.graph.operators import kind_of
+from tersenet.graph.walk import calls, layer_of
+from tersenet.steps.placement import place
+from tersenet.targets import table
+
+
+def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | None = None, trust: bool = False, cpu: str = "") -> dict[str, Any]:
+    """Layers, MACs and bytes of a network, and for each runtime what would be integers and what would stay in float, and why.
+
+    Args:
+        model: anything that `tersenet.load` takes.
+        targets: runtimes; all whose packages are installed unless given.
+        weights, trust: as in `tersenet.load`.
+        cpu: instruction set that kernels are chosen for; this machine's unless given.
+    """
+    chosen = [table.find(name) for name in targets] or [target for target in table.TARGETS.values() if _installed(target.requires)]
+    network = load(model, weights=weights, trust=trust)
+    totals = cost(network)
+    graph = deployable(network)
+    rows = [
+        {
+            "name": node.name,
+            "layer": layer_of(node),
+            "kind": kind_of(node),
+            "macs": totals.nodes[node.name].macs,
+            "parameters": totals.nodes[node.name].parameters,
+        }
+        for node in calls(graph)
+        if node.name in totals.nodes
+    ]
+    plans = {}
+    for target in chosen:
+        capabilities = table.exporter(target).capabilities(cpu)
+        placement = place(graph, capabilities, {}, {})
+        left = [{"name": name, "why": why} for name, why in placement.float_operators.items() if why != "makes no floats"]
+        plans[target.name] = {"integer_operators": len(placement.units), "float_operators": left}
+    return {
+        "name": network.name,
+        "format": network.format,
+        "inputs": [vars(spec) for spec in network.inputs],
+        "outputs": [vars(spec) for spec in network.outputs],
+        "fixed_batch": network.fixed_batch,
+        "parameters": totals.parameters,
+        "macs": totals.macs,
+        "float_bytes": totals.float_bytes,
+        "layers": rows,
+        "targets": plans,
+    }
+
+
+def _installed(modules: Sequence[str]) -> bool:
+    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in modules)

@@ -1,0 +1,288 @@
+"""The whole way of a network: load, compress, export, prove, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tersenet
+from tersenet.budget import Budget, judge
+from tersenet.capabilities import Capabilities
+from tersenet.data import sources
+from tersenet.data.parts import Data
+from tersenet.errors import DataError
+from tersenet.frontends.table import load
+from tersenet.graph.cost import cost
+from tersenet.graph.deploy import deployable
+from tersenet.graph.layers import compare_layers
+from tersenet.graph.operators import kind_of
+from tersenet.graph.simulate import simulate
+from tersenet.graph.walk import layer_of, outputs
+from tersenet.manifest import Manifest, entry
+from tersenet.measure.environment import environment, peak_rss_bytes
+from tersenet.measure.quality import evaluate, outputs_of
+from tersenet.model import Model
+from tersenet.plan import QuantizationPlan
+from tersenet.proof import Conditions, Known, Pair, prove
+from tersenet.recipe import Recipe, find_recipe
+from tersenet.record import ArtifactRecord, DataRecord, FloatOperator, ModelRecord, Report, TrailEntry
+from tersenet.report.advice import advice
+from tersenet.report.html import write_page
+from tersenet.step import Change, Context, StepResult
+from tersenet.store import Run, claim, signature, write_file
+from tersenet.target import Artifact, ExportOptions, Target
+from tersenet.targets import table
+
+LAYER_SAMPLES = 16
+LAYER_BATCH = 4
+
+Progress = Callable[[int, int, str], None]
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is made, beside its model, data, recipe and budget.
+
+    Args:
+        options: what is asked of the files.
+        weights: a file of weights for a network that comes from code.
+        trust: read files that would run code that came with them.
+        seed: of everything random.
+        threads: that runtimes are given.
+        sure: the worse ends of intervals must meet the budget too.
+        progress: called with (done, total, what).
+    """
+
+    options: ExportOptions = field(default_factory=ExportOptions)
+    weights: str | None = None
+    trust: bool = False
+    seed: int = 0
+    threads: int = 1
+    sure: bool = False
+    progress: Progress = _silent
+
+
+def compress(
+    model: Any,
+    data: Any,
+    *,
+    to: str | Sequence[str] = "onnxruntime",
+    recipe: Recipe | str | None = None,
+    budget: Budget | None = None,
+    out: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Compress a network for some runtimes and prove the files.
+
+    Args:
+        model: a `Model`, or anything that `tersenet.load` takes.
+        data: a `Data`, or the name of a source (``"digits"``, a folder, a file).
+        to: runtimes, by name (`tersenet targets` lists them).
+        recipe: steps, their name or their file; None: ``int8``.
+        budget: limits that the files are judged by.
+        out: the folder of the run; None: one under ``runs/``, named after the network and the run's signature. The same run is resumed,
+            or answered from what is there.
+        settings: options of the files, seed, threads.
+
+    Returns:
+        The report; ``report.artifacts[target]`` is the file, a callable.
+
+    Raises:
+        TersenetError: bad input, a missing dependency, or an operator that a runtime cannot run.
+    """
+    settings = settings or Settings()
+    targets = [table.find(name) for name in dict.fromkeys([to] if isinstance(to, str) else to)]
+    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "int8")
+    budget = budget or Budget()
+    exporters = {target.name: table.exporter(target) for target in targets}
+    network = load(model, weights=settings.weights, trust=settings.trust)
+    bound = _bound(data, network, settings.seed)
+    key = signature(
+        model=network.fingerprint,
+        data=bound.fingerprint,
+        recipe=recipe.to_json(),
+        targets=[target.name for target in targets],
+        budget=budget.to_json(),
+        options=vars(settings.options),
+        seed=settings.seed,
+        threads=settings.threads,
+        sure=settings.sure,
+        versions=environment()["versions"],
+    )
+    folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
+    with claim(folder, key) as run:
+        if not run.finished:
+            _Journey(network, bound, targets, exporters, recipe, budget, settings, run).go()
+    return opened_report(folder)
+
+
+def _bound(data: Any, network: Model, seed: int) -> Data:
+    bound = sources.load(data, network.inputs, seed).bind(network.inputs, network.outputs)
+    if not len(bound.evaluation):
+        raise DataError(f"{bound.name}: the proof needs an evaluation part, and these data have none.")
+    return bound
+
+
+def opened_report(folder: Path) -> Report:
+    """The report of a finished run, its files ready to be called."""
+    manifest = Manifest.read(folder / "manifest.json")
+
+    def open_artifact(record: ArtifactRecord) -> Artifact:
+        target, found = table.find(record.target), manifest.files[record.target]
+        return Artifact(folder / record.path, target.name, table.runner(target).load(folder / record.path), found.inputs, found.outputs)
+
+    report = replace(Report.read(folder), open_artifact=open_artifact)
+    object.__setattr__(report, "folder", folder)
+    return report
+
+
+@dataclass
+class _Journey:
+    """One run, from a loaded network to its folder."""
+
+    network: Model
+    data: Data
+    targets: list[Target]
+    exporters: Mapping[str, Any]
+    recipe: Recipe
+    budget: Budget
+    settings: Settings
+    run: Run
+    log: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def go(self) -> None:
+        """Everything, top to bottom."""
+        tables = [self.exporters[target.name].capabilities(self.settings.options.cpu) for target in self.targets]
+        results, trail = self._compressed(tables)
+        model = results[-1].model if results else self.network
+        pairs = [self._exported(model, target) for target in self.targets]
+        known = self._known(model, tables)
+        conditions = Conditions(self.settings.threads, self.settings.seed, progress=self._progress)
+        records = [self._judged(prove(pair, known[pair.target.name], self.data, conditions, self.run.work)) for pair in pairs]
+        self._write(records, trail, pairs)
+
+    def _compressed(self, tables: list[Capabilities]) -> tuple[list[StepResult], list[TrailEntry]]:
+        """The recipe, step by step; finished steps are taken from the run's store."""
+        context = Context(tuple(tables), self.data.without_evaluation(), self.settings.seed, self._quality, self._progress)
+        results: list[StepResult] = []
+        trail: list[TrailEntry] = []
+        for step in self.recipe.steps:
+            start = time.perf_counter()
+            before = results[-1].model if results else self.network
+            key = signature(step=step.to_json(), model=before.fingerprint, data=context.data.fingerprint, tables=[repr(one) for one in tables])
+            results.append(self._restored(key, before) or self._kept(key, step.apply(before, context)))
+            seconds = time.perf_counter() - start
+            trail.append(TrailEntry(step.kind, round(seconds, 3), results[-1].changed, results[-1].skipped))
+            self._say(f"{step.kind}: {seconds:.1f} s; " + "; ".join(f"{change.what}: {change.why}" for change in results[-1].changed))
+        return results, trail
+
+    def _kept(self, key: str, result: StepResult) -> StepResult:
+        """A step's result, kept for a resumed run where it changed nothing but the plans."""
+        if result.model.without_plans().fingerprint == self.network.fingerprint:
+            record = {"plans": [plan.to_json() for plan in result.model.plans], "changed": _rows(result.changed), "skipped": _rows(result.skipped)}
+            self.run.steps.put(key, lambda folder: write_file(folder / "result.json", json.dumps(record)))
+        return result
+
+    def _restored(self, key: str, before: Model) -> StepResult | None:
+        folder = self.run.steps.get(key)
+        if folder is None:
+            return None
+        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        plans = tuple(QuantizationPlan.from_json(plan) for plan in record["plans"])
+        return StepResult(replace(before, plans=plans), _changes(record["changed"]), _changes(record["skipped"]))
+
+    def _quality(self, model: Model) -> float:
+        """What a step judges candidates by: quality on the selection part."""
+        return evaluate(model, self.data.selection, self.data.task).value
+
+    def _exported(self, model: Model, target: Target) -> Pair:
+        self._progress(0, 1, f"exporting ({target.name})")
+        folder = self.run.work / "artifacts" / target.name
+        folder.mkdir(parents=True, exist_ok=True)
+        exporter, options = self.exporters[target.name], self.settings.options
+        start = time.perf_counter()
+        compressed = exporter.export(model, folder / f"model{target.extension}", options)
+        seconds = time.perf_counter() - start
+        twin = table.exporter(table.find(target.float_twin))
+        plain = twin.export(model.without_plans(), folder / f"model-float{target.extension}", replace(options, integer_io=None, format={}))
+        write_file(folder / "names.json", json.dumps(dict(compressed.names), indent=0, ensure_ascii=False) + "\n")
+        self._say(f"exported {target.name} in {seconds:.2f} s: {compressed.path.stat().st_size} bytes, float {plain.path.stat().st_size}")
+        self._progress(1, 1, f"exporting ({target.name})")
+        return Pair(target, compressed, plain, seconds)
+
+    def _known(self, model: Model, tables: list[Capabilities]) -> dict[str, Known]:
+        """What simulation and plan say of each target; targets that share a plan share the work."""
+        graph = deployable(model)
+        layers = {node.name: node for node in graph.graph.nodes}
+        moved = cost(model).bytes_moved
+        if not model.plans:
+            return {target.name: Known(bytes_moved=moved) for target in self.targets}
+        known: dict[str, Known] = {}
+        for plan in model.plans:
+            simulated, _ = outputs_of(simulate(model, plan), self.data.evaluation, progress=self._renamed("simulating"))
+            first = plan.values.get(outputs(graph)[0].name)
+            batches = (arrays for arrays, _ in self.data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
+            rows = [FloatOperator(kind_of(layers[name]), layer_of(layers[name]), why) for name, why in plan.float_operators.items()]
+            shared = Known(simulated, first.scale[0] if first else None, tuple(rows), compare_layers(model, plan, batches), moved)
+            known |= {name: shared for name in plan.serves}
+        return known
+
+    def _judged(self, record: ArtifactRecord) -> ArtifactRecord:
+        met, missed = judge(self.budget, record, self.settings.sure)
+        return replace(record, met=met, missed=tuple(missed))
+
+    def _write(self, records: list[ArtifactRecord], trail: list[TrailEntry], pairs: list[Pair]) -> None:
+        folder, data = self.run.work, self.data
+        totals = cost(self.network)
+        counts = {f"n_{name}": len(part) for name, part in data.parts()}
+        report = Report(
+            tersenet=tersenet.__version__,
+            seconds=round(time.perf_counter() - self.started, 2),
+            peak_rss_bytes=peak_rss_bytes(),
+            seed=self.settings.seed,
+            environment=environment(self.settings.threads),
+            model=ModelRecord(self.network.name, self.network.format, totals.parameters, totals.macs, totals.float_bytes),
+            data=DataRecord(name=data.name, task=data.task.name, fingerprint=data.fingerprint, **counts),
+            records=tuple(records),
+            budget=self.budget,
+            met=all(record.met for record in records),
+            recipe=tuple(self.recipe.to_json()),
+            trail=tuple(trail),
+            sure=self.settings.sure,
+        )
+        report = advice(report)
+        files = {
+            pair.target.name: entry(pair.target, folder, pair.compressed, pair.plain, pair.compressed.path.parent / "names.json") for pair in pairs
+        }
+        Manifest(tersenet.__version__, self.network.name, data.preparation, data.class_names, files).write(folder)
+        write_file(folder / "recipe.json", json.dumps(self.recipe.to_json(), indent=1) + "\n")
+        write_file(folder / "log.txt", "\n".join(self.log) + "\n")
+        report.write(folder)
+        write_page(report, folder)
+
+    def _say(self, line: str) -> None:
+        self.log.append(line)
+
+    def _progress(self, done: int, total: int, what: str) -> None:
+        self.settings.progress(done, total, what)
+
+    def _renamed(self, what: str) -> Progress:
+        return lambda done, total, _: self.settings.progress(done, total, what)
+
+
+def _rows(changes: Iterable[Change]) -> list[list[str]]:
+    return [[change.what, change.why] for change in changes]
+
+
+def _changes(rows: list[list[str]]) -> tuple[Change, ...]:
+
+    return tuple(Change(*row) for row in rows)

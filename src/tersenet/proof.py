@@ -1,0 +1,192 @@
+"""The proof of one target: both files exported, run in their own runtime, and everything measured on themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tersenet.data.parts import Data, Part
+from tersenet.measure.agreement import agreement
+from tersenet.measure.latency import in_turn, prepared
+from tersenet.measure.memory import peak_memory
+from tersenet.measure.quality import Scores, compare, evaluate
+from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
+from tersenet.target import Artifact, Export, Target, feed
+from tersenet.targets import table
+
+# A runtime of reference kernels takes seconds a sample: it judges as many samples as fit in this time, at least `LEAST`.
+QUALITY_SECONDS = 60.0
+LEAST_SAMPLES = 200
+TIMED_SAMPLES = 8
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target's two files, as exported.
+
+    Args:
+        target: the runtime.
+        compressed, plain: what the exporter wrote for the compressed network and for the float one.
+        seconds: that the compressed file's export took.
+    """
+
+    target: Target
+    compressed: Export
+    plain: Export
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a network before its file runs.
+
+    Args:
+        simulated: outputs of the simulation on the evaluation part; None where the network was not quantized.
+        step: the scale of the first quantized output; None where it is float.
+        float_ops: operators that stay in float, and why.
+        layers: per-layer errors.
+        bytes_moved: weights and activations read and written in one run.
+    """
+
+    simulated: np.ndarray | Sequence[np.ndarray] | None = None
+    step: float | None = None
+    float_ops: tuple[FloatOperator, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    bytes_moved: int | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How files are measured."""
+
+    threads: int = 1
+    seed: int = 0
+    latency_seconds: float = 3.0
+    progress: Progress = lambda done, total, what: None
+
+
+def prove(pair: Pair, known: Known, data: Data, conditions: Conditions, folder: Path) -> ArtifactRecord:
+    """Run both files in their own runtime and record what they reached.
+
+    Args:
+        pair: the files.
+        known: what the simulation and the plan say.
+        data: bound to the network; its evaluation part judges.
+        conditions: threads, seed, time.
+        folder: the run's, which the record's path is relative to.
+    """
+    start = time.perf_counter()
+    target = pair.target
+    twin = table.find(target.float_twin)
+    compressed = opened(target, pair.compressed, conditions.threads)
+    plain = opened(twin, pair.plain, conditions.threads)
+    part = _judged(compressed, data.evaluation, conditions.seed)
+    float_scores = _scores(plain, part, data, None, conditions, f"{target.name}, float")
+    reference = None if data.task.labelled else float_scores.outputs
+    scores = _scores(compressed, part, data, reference, conditions, target.name)
+    placement = compressed.session.operators()
+    samples = [part.batch(slice(index, index + 1))[0] for index in range(min(TIMED_SAMPLES, len(part)))]
+    latency, plain_latency, speedup, interval = _latency(target, plain, compressed, samples, conditions)
+    memory, memory_is = _memory(target, compressed, samples[0], conditions)
+    plain_memory, _ = _memory(twin, plain, samples[0], conditions)
+    record = ArtifactRecord(
+        target=target.name,
+        path=pair.compressed.path.relative_to(folder).as_posix(),
+        bytes=pair.compressed.path.stat().st_size,
+        sha256=hashlib.sha256(pair.compressed.path.read_bytes()).hexdigest(),
+        twin=FloatTwin(pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory),
+        seconds={"export": round(pair.seconds, 3), "measure": round(time.perf_counter() - start, 3)},
+        operators=dict(placement.operators),
+        delegated=placement.delegated,
+        declined=tuple(FloatOperator(row["op"], row["name"], row["why"]) for row in placement.declined),
+        quality=compare(float_scores, scores, data.task, conditions.seed),
+        latency_ms=latency,
+        speedup=speedup,
+        speedup_ci95=interval,
+        peak_memory_bytes=memory,
+        memory_is=memory_is,
+        bytes_moved=None if target.times else known.bytes_moved,
+        float_ops=known.float_ops,
+        layers=known.layers,
+        agreement=_agreement(known, scores, part, data),
+        notes=_notes(pair, part, data),
+    )
+    return record
+
+
+def opened(target: Target, export: Export, threads: int) -> Artifact:
+    """A file that was just exported, loaded in its runtime."""
+    return Artifact(export.path, target.name, table.runner(target).load(export.path, threads), export.inputs, export.outputs)
+
+
+def _judged(compressed: Artifact, evaluation: Part, seed: int) -> Part:
+    """The evaluation part, or as much of it as a slow runtime can judge in time: a seeded choice with each class's share."""
+    inputs, _ = evaluation.batch(slice(0, 2))
+    compressed(*inputs)
+    start = time.perf_counter()
+    compressed(*inputs)
+    each = (time.perf_counter() - start) / len(inputs[0])
+    if each * len(evaluation) <= QUALITY_SECONDS:
+        return evaluation
+    return evaluation.take(max(LEAST_SAMPLES, int(QUALITY_SECONDS / each)), seed)
+
+
+def _scores(artifact: Artifact, part: Part, data: Data, reference: object, conditions: Conditions, what: str) -> Scores:
+    def progress(done: int, total: int, _: str) -> None:
+        conditions.progress(done, total, f"measuring quality ({what})")
+
+    return evaluate(artifact, part, data.task, reference=reference, progress=progress)
+
+
+def _latency(
+    target: Target, plain: Artifact, compressed: Artifact, samples: list[tuple[np.ndarray, ...]], conditions: Conditions
+) -> tuple[Latency | None, Latency | None, float | None, tuple[float, float] | None]:
+    if not target.times:
+        return None, None, None, None
+    conditions.progress(0, 1, f"timing ({target.name})")
+    batches = [[_repeated(array, artifact) for array in sample] for artifact in (compressed,) for sample in samples]
+    timed = in_turn(prepared(plain, batches), prepared(compressed, batches), conditions.threads, conditions.latency_seconds, seed=conditions.seed)
+    conditions.progress(1, 1, f"timing ({target.name})")
+    return timed.compressed, timed.reference, timed.speedup, timed.speedup_ci95
+
+
+def _repeated(array: np.ndarray, artifact: Artifact) -> np.ndarray:
+    """A sample as many times as the file's batch asks."""
+    port = artifact.inputs[0]
+    size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
+    return np.repeat(array, size, 0) if size else array
+
+
+def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], conditions: Conditions) -> tuple[int, str]:
+    fed = [feed(_repeated(array, artifact), port) for array, port in zip(sample, artifact.inputs, strict=True)]
+    return peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, conditions.threads)
+
+
+def _agreement(known: Known, scores: Scores, part: Part, data: Data) -> Agreement | None:
+    if known.simulated is None:
+        return None
+    simulated = known.simulated
+    if len(part) < len(data.evaluation):
+        simulated = _same_choice(simulated, part, data.evaluation)
+    return agreement(simulated, scores.outputs, known.step, classes=data.task.kind in ("classification", "agreement"))
+
+
+def _same_choice(simulated: np.ndarray | Sequence[np.ndarray], part: Part, evaluation: Part) -> np.ndarray | list[np.ndarray]:
+    """The rows of the simulation's outputs that belong to the chosen samples, found by the samples themselves."""
+    places = {array.tobytes(): index for index, array in enumerate(evaluation.inputs[0])}
+    rows = [places[array.tobytes()] for array in part.inputs[0]]
+    return simulated[rows] if isinstance(simulated, np.ndarray) else [array[rows] for array in simulated]
+
+
+def _notes(pair: Pair, part: Part, data: Data) -> tuple[str, ...]:
+    if len(part) == len(data.evaluation):
+        return pair.compressed.notes
+    slow = f"judged on {len(part)} of {len(data.evaluation)} evaluation samples: this runtime's kernels are slow on this machine"
+    return (*pair.compressed.notes, slow)
