@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tersenet.data import cuts
 from tersenet.data.labels import check_classes, fitted, names_of
 from tersenet.data.preparation import Preparation
@@ -48,6 +50,8 @@ def assemble(
         if len(found.inputs) != len(first.inputs) or found.names != first.names:
             got, other = (list(entry.names) or len(entry.inputs) for entry in (found, first))
             raise DataError(f"every part must have the same inputs; {part} has {got}, another has {other}.")
+        if [array.dtype == np.uint8 for array in found.inputs] != [array.dtype == np.uint8 for array in first.inputs]:
+            raise DataError(f"inputs must be uint8 in every part or in none, or their scales would differ; {part} differs.")
     labels = [part.labels for part in parts.values()]
     class_names = tuple(str(entry) for entry in class_names) or names_of(labels)
     judged = task_of(task, next((found for found in labels if found is not None), None))

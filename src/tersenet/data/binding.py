@@ -35,17 +35,23 @@ def bound(preparation: Preparation, array: np.ndarray, spec: TensorSpec, image: 
     target = np.dtype(spec.dtype)
     if scale is None:
         scale = 1 / 255 if array.dtype == np.uint8 and target.kind == "f" and (image or array.ndim > 2) else 1.0
-    if target.kind in "iu" and array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
-        raise DataError(f"the network's input {spec.name!r} takes {spec.dtype}, the data are fractions of dtype {array.dtype}; give whole numbers.")
-    if target.kind in "iu" and array.dtype.kind in "iuf" and array.size:
-        limits = np.iinfo(target)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise DataError(f"the network's input {spec.name!r} takes {spec.dtype}, and the data reach from {array.min()} to {array.max()}.")
     return replace(preparation, scale=scale, stored=stored, layout=layout, shape=shape, dtype=spec.dtype)
 
 
+def _check_numbers(array: np.ndarray, spec: TensorSpec, target: np.dtype) -> None:
+    """Raise DataError where the dtype that the network takes cannot hold the numbers."""
+    if target.kind not in "iuf" or not array.size or array.dtype == target or array.dtype.kind == "b":
+        return
+    if target.kind in "iu" and array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+        raise DataError(f"the network's input {spec.name!r} takes {spec.dtype}, the data are fractions of dtype {array.dtype}; give whole numbers.")
+    limits = np.finfo(target) if target.kind == "f" else np.iinfo(target)
+    if array.min() < limits.min or array.max() > limits.max:
+        raise DataError(f"the network's input {spec.name!r} takes {spec.dtype}, and the data reach from {array.min()} to {array.max()}.")
+
+
 def check_fit(preparation: Preparation, array: np.ndarray, spec: TensorSpec, part: str) -> None:
-    """Raise DataError where one prepared sample of a part does not have the shape that the network takes."""
+    """Raise DataError where a part's prepared samples do not have the shape that the network takes, or its numbers do not fit the dtype."""
+    _check_numbers(array, spec, np.dtype(spec.dtype))
     got = preparation.apply(array[:1]).shape[1:]
     if not _matches(got, spec.shape[1:]):
         raise DataError(f"the {part} part's samples have shape {got}, the network's input {spec.name!r} takes shape {_shown(spec)}.")
@@ -68,7 +74,7 @@ def _ways(sample: tuple[int, ...], spec: TensorSpec, preparation: Preparation) -
     if preparation.shape:
         yield known, preparation.layout, preparation.shape
         return
-    if known and asked and len(known) == len(sample) + 1 and not set(known) ^ set(asked) - {"C"}:
+    if known and asked and len(known) == len(sample) + 1 and not (set(known) ^ set(asked)) - {"C"}:
         yield known, asked, ()
         if preparation.layout:
             return

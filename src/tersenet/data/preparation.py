@@ -50,7 +50,7 @@ class Preparation:
         for letters in (self.stored, self.layout):
             if letters and (letters[0] != "N" or len(set(letters)) != len(letters) or not letters.isupper()):
                 raise DataError(f"a layout has one capital letter for each axis, N (the batch) first, as NHWC; got {letters!r}.")
-        if self.stored and self.layout and set(self.stored) ^ set(self.layout) - {"C"}:
+        if self.stored and self.layout and (set(self.stored) ^ set(self.layout)) - {"C"}:
             raise DataError(f"layouts {self.stored!r} and {self.layout!r} must have the same axes, save for C.")
 
     def apply(self, array: np.ndarray) -> np.ndarray:

@@ -6,21 +6,24 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tersenet.data import archives, digits, idx, images, tables
 from tersenet.data.parts import Data
 from tersenet.data.preparation import Preparation
-from tersenet.errors import DataError, MissingDependencyError, TersenetError
+from tersenet.errors import DataError, TersenetError
 from tersenet.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-LEGAL = "'digits', a folder of IDX files or of class-named image folders, an .npz, .csv or .parquet file, file.py:name, or hf:ID"
+LEGAL = (
+    "'digits', a folder of IDX files or of class-named image folders, an .npz, .csv or .parquet file "
+    "(news.csv:headline,topic names the columns of texts and labels), or file.py:name"
+)
 
 
 def load(
@@ -58,10 +61,12 @@ def _read(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, prep
     if source == "digits":
         return digits.read_digits(seed)
     if source.startswith("hf:"):
-        return _hub(source)
+        saved = "save its parquet file and name that (file.parquet:text,label), or write file.py:name"
+        raise DataError(f"{source}: data are not fetched from the hub; {saved}.")
     if ".py:" in source:
         return _function(source)
-    path = Path(source)
+    file, columns = tables.named_columns(source)
+    path = Path(file)
     try:
         if not path.exists():
             raise DataError(f"{source} does not exist. Data are {LEGAL}.")
@@ -70,8 +75,8 @@ def _read(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, prep
         kind = path.suffix.lower()
         if kind == ".npz":
             return archives.read_npz(path, preparation, seed, trust)
-        if kind in (".csv", ".parquet"):
-            return tables.read_table(path, seed)
+        if kind in tables.SUFFIXES:
+            return tables.read_table(path, seed, columns)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
     raise DataError(f"{source} is of no known kind. Data are {LEGAL}.")
@@ -85,13 +90,6 @@ def _folder(path: Path, specs: Sequence[TensorSpec], seed: int, preparation: Pre
     return images.read_folder(path, specs, preparation, seed)
 
 
-def _hub(source: str) -> Data:
-    """Raises always: what is missing is named."""
-    if importlib.util.find_spec("datasets") is None:
-        raise MissingDependencyError(f"{source} needs the hub's own package, which is not installed: pip install 'tersenet[hub]'")
-    raise DataError(f"{source}: data of the hub are not read yet; save its parquet file and name that, or write file.py:name.")
-
-
 def _function(source: str) -> Data:
     """What a user's function returns."""
     file, _, name = source.rpartition(":")
@@ -101,14 +99,14 @@ def _function(source: str) -> Data:
     if not name.isidentifier():
         raise DataError(f"{source} must name a function behind the colon, as data.py:load.")
     try:
-        with _beside(path):
-            function = getattr(_module(path), name, None)
-            if not callable(function):
+        with _beside(path), redirect_stdout(sys.stderr):  # what the user prints must not mix with a record on stdout
+            found = getattr(_module(path), name, None)
+            if found is None:
                 raise DataError(f"{file} has no function {name!r} (of {source}).")
-            data = function()
+            data = found() if callable(found) else found
     except TersenetError:
         raise
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise DataError(f"{source} failed: {type(error).__name__}: {error}") from error
     if not isinstance(data, Data):
         raise DataError(f"{source} must return a tersenet.Data, got {type(data).__name__}; make one with tersenet.Data.from_arrays.")

@@ -12,8 +12,24 @@ from tersenet.data.parts import Data
 from tersenet.data.samples import read_part
 from tersenet.errors import DataError, MissingDependencyError, unknown
 
+SUFFIXES = (".csv", ".parquet")
+COLUMNS = ("text", "label")
 
-def read_table(path: Path, seed: int, columns: tuple[str, str] = ("text", "label")) -> Data:
+
+def named_columns(source: str) -> tuple[str, tuple[str, str]]:
+    """The file, and the columns of texts and labels: those that follow a colon, else `COLUMNS`.
+
+    >>> named_columns("news.csv:headline,topic")
+    ('news.csv', ('headline', 'topic'))
+    """
+    file, _, names = source.rpartition(":")
+    texts, comma, labels = names.partition(",")
+    if comma and file.lower().endswith(SUFFIXES):
+        return file, (texts, labels)
+    return source, COLUMNS
+
+
+def read_table(path: Path, seed: int, columns: tuple[str, str] = COLUMNS) -> Data:
     """Texts and their classes.
 
     Args:

@@ -168,9 +168,10 @@ def squared_error(outputs: Any, labels: Any) -> np.ndarray:
 
 
 def same_class(outputs: Any, reference: Any) -> np.ndarray:
-    """(n,) share of votes that are the float network's."""
-    votes = np.asarray(single(reference))
-    return correct(outputs, votes.argmax(-1) if votes.ndim > 1 and votes.shape[-1] > 1 else predicted(votes, np.zeros(votes.shape[:1], np.int64)))
+    """(n,) share of votes that are the float network's; of several outputs, the first votes."""
+    outputs, votes = (np.asarray(value[0] if isinstance(value, tuple | list) else value) for value in (outputs, reference))
+    two = votes.ndim == 1 or votes.shape[-1] == 1
+    return correct(outputs, predicted(votes, np.zeros(votes.shape[:1] if two else votes.shape[:-1], np.int64)))
 
 
 def fidelity(outputs: Any, reference: Any) -> np.ndarray:
@@ -181,16 +182,6 @@ def fidelity(outputs: Any, reference: Any) -> np.ndarray:
     signal = (wanted**2).sum(1).mean()
     noise = ((got - wanted) ** 2).sum(1)
     return 1.0 - (noise / signal if signal > 0 else (noise > 0).astype(np.float64))
-
-
-def sqnr_db(outputs: Any, reference: Any) -> float:
-    """Signal to quantization noise, ``10 log10(sum(reference^2) / sum((outputs - reference)^2))``, in dB; infinite where they are equal.
-
-    >>> round(sqnr_db(np.array([[1.0, 1.1]]), np.array([[1.0, 1.0]])), 2)
-    23.01
-    """
-    share = 1.0 - float(fidelity(outputs, reference).mean())
-    return inf if share <= 0 else float(-10 * np.log10(share))
 
 
 def _flat(outputs: Any) -> np.ndarray:
