@@ -153,9 +153,9 @@ def _show(report: Report, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
-        from tersenet.report.text import print_report
+        from tersenet.report.text import show
 
-        print_report(report)
+        show(report)
     return DONE if report.met else MISSED
 
 

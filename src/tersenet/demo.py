@@ -53,7 +53,7 @@ def trained(data: Data, progress: Progress, seed: int = 0) -> Model:
     torch.manual_seed(seed)
     network = DigitsNetwork()
     (x,), labels = data.train.batch(slice(None))
-    images, classes = torch.from_numpy(x), torch.from_numpy(labels.astype("int64"))
+    images, classes = torch.from_numpy(x), torch.as_tensor(labels, dtype=torch.int64)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for epoch in range(EPOCHS):

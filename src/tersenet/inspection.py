@@ -29,13 +29,7 @@ def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | Non
     totals = cost(network)
     graph = deployable(network)
     rows = [
-        {
-            "name": node.name,
-            "layer": layer_of(node),
-            "kind": kind_of(node),
-            "macs": totals.nodes[node.name].macs,
-            "parameters": totals.nodes[node.name].parameters,
-        }
+        {"name": node.name, "layer": layer_of(node), "kind": kind_of(node), "macs": totals.nodes[node.name].macs}
         for node in calls(graph)
         if node.name in totals.nodes
     ]

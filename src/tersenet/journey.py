@@ -18,10 +18,10 @@ from tersenet.errors import DataError
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
 from tersenet.graph.deploy import deployable
-from tersenet.graph.layers import compare_layers
 from tersenet.graph.operators import kind_of
 from tersenet.graph.simulate import simulate
 from tersenet.graph.walk import layer_of, outputs
+from tersenet.layers import compare_layers
 from tersenet.manifest import Manifest, entry
 from tersenet.measure.environment import environment, peak_rss_bytes
 from tersenet.measure.quality import evaluate, outputs_of
@@ -30,7 +30,7 @@ from tersenet.plan import QuantizationPlan
 from tersenet.proof import Conditions, Known, Pair, prove
 from tersenet.recipe import Recipe, find_recipe
 from tersenet.record import ArtifactRecord, DataRecord, FloatOperator, ModelRecord, Report, TrailEntry
-from tersenet.report.advice import advice
+from tersenet.report.advice import advised
 from tersenet.report.html import write_page
 from tersenet.step import Change, Context, StepResult
 from tersenet.store import Run, claim, signature, write_file
@@ -178,7 +178,7 @@ class _Journey:
         for step in self.recipe.steps:
             start = time.perf_counter()
             before = results[-1].model if results else self.network
-            key = signature(step=step.to_json(), model=before.fingerprint, data=context.data.fingerprint, tables=[repr(one) for one in tables])
+            key = signature(step=step.to_json(), model=before.fingerprint, data=self.data.fingerprint, tables=[repr(one) for one in tables])
             results.append(self._restored(key, before) or self._kept(key, step.apply(before, context)))
             seconds = time.perf_counter() - start
             trail.append(TrailEntry(step.kind, round(seconds, 3), results[-1].changed, results[-1].skipped))
@@ -259,7 +259,7 @@ class _Journey:
             trail=tuple(trail),
             sure=self.settings.sure,
         )
-        report = advice(report)
+        report = advised(report)
         files = {
             pair.target.name: entry(pair.target, folder, pair.compressed, pair.plain, pair.compressed.path.parent / "names.json") for pair in pairs
         }

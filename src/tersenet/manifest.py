@@ -138,7 +138,8 @@ def _entry_to_json(found: FileEntry) -> dict[str, Any]:
 
 def _entry_from_json(record: Mapping[str, Any]) -> FileEntry:
     ports = ("inputs", "outputs", "float_inputs", "float_outputs")
-    return FileEntry(**{key: _ports(value) if key in ports else value for key, value in record.items()})
+    fields: dict[str, Any] = {key: _ports(value) if key in ports else value for key, value in record.items()}
+    return FileEntry(**fields)
 
 
 def _ports(records: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:

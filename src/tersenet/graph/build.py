@@ -8,21 +8,22 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from tersenet.graph.walk import constant
+from tersenet.graph.walk import constant, copy
 
 
-def call(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, name: str = "", like: fx.Node | None = None) -> fx.Node:
+def call(
+    module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, name: str = "", like: fx.Node | None = None
+) -> fx.Node:
     """Insert one call.
 
     Args:
         operator: an overload of ``torch.ops.aten``.
         arguments: nodes and plain values, in the schema's order.
         before: the node in front of which it goes.
-        name: of the new node; made from the operator where empty.
         like: the node whose layer and source line the new one takes over.
     """
     with module.graph.inserting_before(before):
-        node = module.graph.create_node("call_function", operator, arguments, {}, name or None)
+        node = module.graph.create_node("call_function", operator, arguments, {})
     if like is not None:
         node.meta.update({key: value for key, value in like.meta.items() if key in ("nn_module_stack", "stack_trace")})
     node.meta["val"] = infer(node)
@@ -49,8 +50,6 @@ def fixed(module: fx.GraphModule, batch: int = 1, lengths: int = 128) -> fx.Grap
 
     Sizes that the graph computes from its inputs become plain integers, and every node's ``meta["val"]`` is exact.
     """
-    from tersenet.graph.walk import copy  # a copy is changed, never the caller's graph
-
     module = copy(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made: dict[fx.Node, Any] = {}

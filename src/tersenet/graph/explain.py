@@ -15,21 +15,31 @@ import torch
 
 # What a tracing error says -> the reason in plain words, and what to change. The first pattern that matches counts.
 REASONS: tuple[tuple[str, str, str], ...] = (
-    (r"data-dependent|GuardOnDataDependent|\bu\d+\b|aten\._local_scalar_dense|Tensor\.item|is_nonzero",
-     "the code branches on values that are only known when data flow through it, or sizes a tensor by them",
-     "choose with torch.where instead of `if`, and let sizes depend on shapes only"),
-    (r"numpy\(\)|\.numpy|__array__|FakeTensor.*data pointer|data_ptr|tolist",
-     "the code takes the numbers out of a tensor (numpy, tolist or a data pointer)",
-     "stay with torch operators inside forward"),
-    (r"aten\.nonzero|aten\.unique|masked_select|dynamic_output_shape|DynamicOutputShape",
-     "the shape of a result depends on the values of the data",
-     "use an operator whose result has a fixed shape, such as torch.where or torch.topk"),
-    (r"could not find.*kernel|no fake impl|not.*implement.*meta|UnsupportedOperator|fake kernel|FakeTensor support",
-     "an operator cannot be traced, because its shapes cannot be computed without data",
-     "replace it by plain torch operators"),
-    (r"script_method|ScriptModule|torch\.jit|RecursiveScriptModule",
-     "a part of the network is TorchScript, which hides its operators",
-     "build the network from its Python class and load its weights"),
+    (
+        r"data-dependent|GuardOnDataDependent|\bu\d+\b|aten\._local_scalar_dense|Tensor\.item|is_nonzero",
+        "the code branches on values that are only known when data flow through it, or sizes a tensor by them",
+        "choose with torch.where instead of `if`, and let sizes depend on shapes only",
+    ),
+    (
+        r"numpy\(\)|\.numpy|__array__|FakeTensor.*data pointer|data_ptr|tolist",
+        "the code takes the numbers out of a tensor (numpy, tolist or a data pointer)",
+        "stay with torch operators inside forward",
+    ),
+    (
+        r"aten\.nonzero|aten\.unique|masked_select|dynamic_output_shape|DynamicOutputShape",
+        "the shape of a result depends on the values of the data",
+        "use an operator whose result has a fixed shape, such as torch.where or torch.topk",
+    ),
+    (
+        r"could not find.*kernel|no fake impl|not.*implement.*meta|UnsupportedOperator|fake kernel|FakeTensor support",
+        "an operator cannot be traced, because its shapes cannot be computed without data",
+        "replace it by plain torch operators",
+    ),
+    (
+        r"script_method|ScriptModule|torch\.jit|RecursiveScriptModule",
+        "a part of the network is TorchScript, which hides its operators",
+        "build the network from its Python class and load its weights",
+    ),
 )
 _SPECIALIZED = re.compile(r"specialized it to be a constant \((\d+)\)")
 _OURS = tuple(str(folder.resolve()) + os.sep for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))

@@ -11,7 +11,16 @@ from tersenet.graph.walk import add_constant, bind, calls, constant, is_constant
 
 aten = torch.ops.aten
 # kind -> axis of the weight that output channels run along
-FOLDS_INTO = {"conv1d": 0, "depthwise_conv1d": 0, "conv2d": 0, "depthwise_conv2d": 0, "conv3d": 0, "linear": 0, "conv_transpose1d": 1, "conv_transpose2d": 1}
+FOLDS_INTO = {
+    "conv1d": 0,
+    "depthwise_conv1d": 0,
+    "conv2d": 0,
+    "depthwise_conv2d": 0,
+    "conv3d": 0,
+    "linear": 0,
+    "conv_transpose1d": 1,
+    "conv_transpose2d": 1,
+}
 
 
 def fold_batch_norm(module: fx.GraphModule) -> None:

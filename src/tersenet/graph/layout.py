@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import fx
 
 CHANNELS_FIRST = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
-_KEEP = {"add", "sub", "mul", "div", "neg", "clamp", "batch_norm", "instance_norm", "pad", "constant_pad_nd", "slice", "to", "_to_copy", "contiguous",
-         "clone", "dropout", "relu", "sigmoid", "tanh", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"}
+# Operators that leave the axes as they are.
+_KEEP = (
+    {"add", "sub", "mul", "div", "neg", "clamp", "relu", "sigmoid", "tanh", "to", "_to_copy", "contiguous", "clone", "dropout", "batch_norm"}
+    | {"instance_norm", "pad", "constant_pad_nd", "slice", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}
+    | {"upsample_nearest2d", "upsample_bilinear2d"}
+)
 
 
 def image_layout(placeholder: fx.Node) -> str:
@@ -15,9 +21,10 @@ def image_layout(placeholder: fx.Node) -> str:
     rank = placeholder.meta["val"].dim()
     if rank not in CHANNELS_FIRST:
         return ""
-    node, axes = placeholder, list(range(rank))
+    node: Any = placeholder
+    axes = list(range(rank))
     while True:
-        user = next(iter(node.users), None)  # the graph lists users in order of use
+        user: Any = next((reader for reader in node.users if _kind(reader) != "sym_size"), None)  # in the order of the graph
         kind = _kind(user)
         if user is None or not kind or not user.args or user.args[0] is not node:
             return ""

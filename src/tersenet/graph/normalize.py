@@ -10,7 +10,7 @@ from torch import fx
 
 from tersenet.graph.build import call, infer
 from tersenet.graph.operators import aten_name, kind_of
-from tersenet.graph.walk import add_constant, bind, calls, constant, dtype_of, is_constant, is_float, rebind, shape_of
+from tersenet.graph.walk import add_constant, bind, calls, constant, dtype_of, is_constant, is_float, shape_of
 
 aten = torch.ops.aten
 IDENTITIES = {
@@ -145,7 +145,7 @@ def spell_pooling(module: fx.GraphModule) -> None:
 
 def _spell_adaptive(module: fx.GraphModule, node: fx.Node) -> None:
     """Adaptive pooling over an input that divides evenly is plain pooling."""
-    source, sizes = node.args[0], [int(size) for size in node.args[1]]  # type: ignore[union-attr]
+    source, sizes = node.args[0], [int(size) for size in bind(node)["output_size"]]
     held = shape_of(source)[2:]  # type: ignore[arg-type]
     if aten_name(node) != "adaptive_avg_pool2d.default" or not all(isinstance(size, int) for size in held) or sizes == [1, 1]:
         return
@@ -271,7 +271,7 @@ def scalars_to_constants(module: fx.GraphModule) -> None:
 
 def _as_node(module: fx.GraphModule, node: fx.Node, argument: Any) -> Any:
     if isinstance(argument, fx.Node):
-        return argument if isinstance(argument.meta.get("val"), torch.Tensor) else argument
+        return argument
     if isinstance(argument, int | float) and not isinstance(argument, bool):
         return add_constant(module, f"{node.name}.scalar", torch.tensor(float(argument), dtype=dtype_of(node)), node, node)
     return argument

@@ -17,14 +17,32 @@ aten = torch.ops.aten
 _KEYS = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
 
 
-def _lstm(data: torch.Tensor, state: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], has_biases: bool, layers: int, dropout: float,
-          train: bool, bidirectional: bool, batch_first: bool) -> tuple[torch.Tensor, ...]:
+def _lstm(  # noqa: PLR0913 - the signature of aten.lstm
+    data: torch.Tensor,
+    state: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
     """``(output, hidden, cell)`` of ``aten.lstm``: shapes (length, batch, directions * size) and those of the given state."""
     return _sequence(data, state[0], bidirectional), torch.empty_like(state[0]), torch.empty_like(state[1])
 
 
-def _single(data: torch.Tensor, state: torch.Tensor, weights: Sequence[torch.Tensor], has_biases: bool, layers: int, dropout: float,
-            train: bool, bidirectional: bool, batch_first: bool) -> tuple[torch.Tensor, ...]:
+def _single(  # noqa: PLR0913 - the signature of aten.gru
+    data: torch.Tensor,
+    state: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
     """``(output, hidden)`` of ``aten.gru`` and ``aten.rnn_*``."""
     return _sequence(data, state, bidirectional), torch.empty_like(state)
 
@@ -34,7 +52,11 @@ def _sequence(data: torch.Tensor, state: torch.Tensor, bidirectional: bool) -> t
 
 
 _SHAPES: tuple[tuple[Any, Callable[..., tuple[torch.Tensor, ...]]], ...] = (
-    (aten.lstm.input, _lstm), (aten.gru.input, _single), (aten.rnn_tanh.input, _single), (aten.rnn_relu.input, _single))
+    (aten.lstm.input, _lstm),
+    (aten.gru.input, _single),
+    (aten.rnn_tanh.input, _single),
+    (aten.rnn_relu.input, _single),
+)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ Simulation puts fake quantization at the plan's points; exporters that speak qua
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import fx
@@ -99,7 +99,9 @@ class Simulation:
         scheme = encoding.scheme
         arguments = (value, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
         with module.graph.inserting_before(before):
-            node = module.graph.create_node("call_function", torch.ops.aten.fake_quantize_per_tensor_affine.default, arguments, {}, f"{value.name}_quantized")
+            node = module.graph.create_node(
+                "call_function", torch.ops.aten.fake_quantize_per_tensor_affine.default, arguments, {}, f"{value.name}_quantized"
+            )
         node.meta["val"] = value.meta["val"]
         return node
 
@@ -148,7 +150,7 @@ class QuantizeDequantize:
         return _insert(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before)
 
 
-def _insert(module: fx.GraphModule, operator: object, arguments: tuple[object, ...], before: fx.Node) -> fx.Node:
+def _insert(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], before: fx.Node) -> fx.Node:
     with module.graph.inserting_before(before):
         node = module.graph.create_node("call_function", operator, arguments, {})
     node.meta["val"] = infer(node)

@@ -47,7 +47,9 @@ def bind(module: torch.nn.Module, example_inputs: Any) -> Call:
     values = [_as_tensor(leaf) for _, leaf in leaves]
     places = [place for place, value in enumerate(values) if isinstance(value, torch.Tensor)]
     if not places:
-        raise ModelError(f"the example inputs of {type(module).__name__} hold no tensor; give one for each input, such as (torch.zeros(1, 3, 32, 32),).")
+        raise ModelError(
+            f"the example inputs of {type(module).__name__} hold no tensor; give one for each input, such as (torch.zeros(1, 3, 32, 32),)."
+        )
 
     def arguments(tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         filled = list(values)
@@ -144,4 +146,6 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
         for entry in dataclasses.fields(value):
             yield from _leaves(getattr(value, entry.name), entry.name)
     else:
-        raise ModelError(f"the network returns a {type(value).__name__} ({name}); it must return tensors, alone or in tuples, lists, dicts or dataclasses.")
+        raise ModelError(
+            f"the network returns a {type(value).__name__} ({name}); it must return tensors, alone or in tuples, lists, dicts or dataclasses."
+        )

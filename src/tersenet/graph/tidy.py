@@ -20,8 +20,13 @@ from tersenet.graph.explain import place_of_node
 aten = torch.ops.aten
 
 # Operators that only state what tracing found out about shapes and types; they compute nothing.
-_CHECKS = {"aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::_assert_async", "aten::sym_constrain_range",
-           "aten::sym_constrain_range_for_size"}
+_CHECKS = {
+    "aten::_assert_scalar",
+    "aten::_assert_tensor_metadata",
+    "aten::_assert_async",
+    "aten::sym_constrain_range",
+    "aten::sym_constrain_range_for_size",
+}
 # Operators that return their input's values as they are. `contiguous` and `clone` stay: a `view` after a permute needs them.
 _IDENTITIES = {"aten::detach", "aten::detach_", "aten::lift_fresh", "aten::lift_fresh_copy", "aten::alias"}
 _CASTS = {"aten::to", "aten::_to_copy", "aten::type_as"}
@@ -67,6 +72,7 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
             raise ModelError(f"{place_of_node(node)}the network's graph calls {node.target!r}, which is not an operator; write its computation out.")
     new.output(tuple(_present(copies, node) for node in outputs))
     _make_functional(new)
+    _restore_batch_norm(new)
     _drop_noise(new)
     new.eliminate_dead_code()
     _drop_unused(new)
@@ -82,8 +88,10 @@ def _check_shapes(graph: fx.Graph) -> None:
     for node in graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and free_unbacked_symbols(tuple(value.shape)):
-            raise ModelError(f"{place_of_node(node)}the shape of {node.name} depends on the values of the data; "
-                             "use an operator whose result has a fixed shape, such as torch.where or torch.topk.")
+            raise ModelError(
+                f"{place_of_node(node)}the shape of {node.name} depends on the values of the data; "
+                "use an operator whose result has a fixed shape, such as torch.where or torch.topk."
+            )
 
 
 def _present(copies: Mapping[fx.Node, Any], node: fx.Node) -> fx.Node:
@@ -110,9 +118,13 @@ def _call(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
 def _region(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
     name = getattr(node.target, "__name__", str(node.target))
     if name == "wrap_with_autocast":
-        raise ModelError(f"{place_of_node(node)}the network computes under torch.autocast; take it out, so that what is compressed is the float32 network.")
+        raise ModelError(
+            f"{place_of_node(node)}the network computes under torch.autocast; take it out, so that what is compressed is the float32 network."
+        )
     if name != "wrap_with_set_grad_enabled":
-        raise ModelError(f"{place_of_node(node)}the network calls {name}, whose branches or loops depend on the data; a network must be one fixed sequence of operators.")
+        raise ModelError(
+            f"{place_of_node(node)}the network calls {name}, whose branches or loops depend on the data; a network must be one fixed sequence of operators."
+        )
     inside = getattr(node.graph.owning_module, node.args[1].target).graph
     places = dict(zip([part for part in inside.nodes if part.op == "placeholder"], node.args[2:], strict=True))
     within: dict[fx.Node, Any] = {part: _present(copies, outer) for part, outer in places.items()}
@@ -168,7 +180,9 @@ def _make_functional(graph: fx.Graph) -> None:
         if twin is None or not isinstance(written, fx.Node) or node.kwargs.get("out") is not None:
             raise ModelError(f"{place_of_node(node)}the operator {node.target} writes into its arguments; use the form that returns a new tensor.")
         if written.op == "get_attr":
-            raise ModelError(f"{place_of_node(node)}the network writes to its own {written.target}; take the state as an input and return its new value.")
+            raise ModelError(
+                f"{place_of_node(node)}the network writes to its own {written.target}; take the state as an input and return its new value."
+            )
         if _shares_memory(written, node):
             raise AliasedWrite(f"{place_of_node(node)}an operator writes into a part of another tensor")
         node.target = twin
@@ -240,16 +254,15 @@ def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def batch_norm_restored(module: fx.GraphModule) -> None:
+def _restore_batch_norm(graph: fx.Graph) -> None:
     """Put ``batch_norm`` back where torch's decompositions left ``_native_batch_norm_legit_no_training``, of whose three results only the first is used."""
-    for node in list(module.graph.nodes):
+    for node in list(graph.nodes):
         if schema_name(node) == "aten::_native_batch_norm_legit_no_training":
             values, weight, bias, mean, variance, momentum, eps = node.args
-            with module.graph.inserting_before(node):
-                restored = module.graph.call_function(aten.batch_norm.default, (values, weight, bias, mean, variance, False, momentum, eps, False))
+            with graph.inserting_before(node):
+                restored = graph.call_function(aten.batch_norm.default, (values, weight, bias, mean, variance, False, momentum, eps, False))
             restored.meta = {**node.meta, "val": node.meta["val"][0]}
             for part in list(node.users):
                 part.replace_all_uses_with(restored)
-                module.graph.erase_node(part)
-            module.graph.erase_node(node)
-    module.recompile()
+                graph.erase_node(part)
+            graph.erase_node(node)

@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from tersenet.graph.explain import first_line, place_of, reason_for
 from tersenet.graph.layout import image_layout
 from tersenet.graph.recurrent import shapes_only
 from tersenet.graph.signature import Call, bind, named_outputs
-from tersenet.graph.tidy import AliasedWrite, Lifted, assemble, batch_norm_restored
+from tersenet.graph.tidy import AliasedWrite, Lifted, assemble
 from tersenet.model import Model
 from tersenet.tensors import TensorSpec
 
@@ -49,33 +50,60 @@ def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", 
             return _traced(module, _with_batch_of_two(call), axes, name, "")
         except ModelError:
             raise
-        except Exception as error:  # torch.export raises whatever its parts and the user's code raise
+        except Exception as error:  # noqa: BLE001 - torch.export raises whatever its parts and the user's code raise
             why = f"{place_of(error)}{reason_for(error)[0]}"
         try:
-            return _traced(module, call, [{axis: at for axis, at in each.items() if axis} for each in axes], name, why)
+            return _traced(module, call, [each - {0} for each in axes], name, why)
         except ModelError:
             raise
         except Exception as error:
             raise _explained(module, call, error) from error
 
 
-def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Mapping[int, Any]], name: str, fixed_batch: str) -> Model:
+def trace_open(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], axes: Sequence[Set[int]], *, name: str, fixed_batch: str, source: Mapping[str, Any]
+) -> Model:
+    """Export a module whose open axes are known already: a graph that was exported elsewhere, whose other sizes are written in it as numbers.
+
+    Args:
+        module: takes the tensors in order.
+        tensors: example inputs by name.
+        axes: of each input, those that may be of any size.
+        fixed_batch: why the batch is fixed, "" where it is open.
+        source: goes into the model's provenance.
+
+    Raises:
+        ModelError: as `trace`.
+    """
+    _check_parameters(module)
+    call = Call(tuple(tensors.values()), tuple(tensors), lambda flat: (tuple(flat), {}))
+    with _quiet(module):
+        try:
+            return replace(_traced(module, call, axes, name, fixed_batch), provenance=dict(source))
+        except ModelError:
+            raise
+        except Exception as error:  # torch.export raises whatever its parts do
+            raise _explained(module, call, error) from error
+
+
+def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Set[int]], name: str, fixed_batch: str) -> Model:
     names: list[str] = []
     flat = _Flat(module, call, lambda given: names.__setitem__(slice(None), given))
     with shapes_only():
-        program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict(each) for each in axes),), strict=False)
+        program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict.fromkeys(each, OPEN) for each in axes),), strict=False)
     try:
         graph = _assembled(program, call.names)
     except AliasedWrite:  # torch's own decomposition unravels writes into views, at the price of batch norm's usual form
         graph = _assembled(program.run_decompositions({}), call.names)
-        batch_norm_restored(graph)
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
     results = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Model(
         graph=graph,
         inputs=tuple(_spec(given, node, image_layout(node)) for given, node in zip(call.names, inputs, strict=True)),
         outputs=tuple(_spec(given, node, "") for given, node in zip(names, results, strict=True)),
-        name=name, fixed_batch=fixed_batch, provenance={"class": type(module).__qualname__, "torch": torch.__version__},
+        name=name,
+        fixed_batch=fixed_batch,
+        provenance={"class": type(module).__qualname__, "torch": torch.__version__},
     )
 
 
@@ -141,26 +169,28 @@ def _check_parameters(module: torch.nn.Module) -> None:
 def _check_form(name: str, tensor: torch.Tensor) -> None:
     if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
         raise ModelError(f"{name} has no shape yet (a lazy module); run the module once on an example before loading it.")
-    if tensor.is_floating_point() and tensor.dtype is not torch.float32 or tensor.is_complex():
+    if (tensor.is_floating_point() and tensor.dtype is not torch.float32) or tensor.is_complex():
         raise ModelError(f"weights must be float32; {name} is {str(tensor.dtype).removeprefix('torch.')}. Call module.float() first.")
     if tensor.device.type != "cpu":
         raise ModelError(f"weights must be on the CPU; {name} is on {tensor.device}. Call module.cpu() first.")
 
 
-def _open_axes(call: Call, dynamic: Mapping[str, Mapping[int, str]]) -> list[dict[int, Any]]:
+def _open_axes(call: Call, dynamic: Mapping[str, Mapping[int, str]]) -> list[Set[int]]:
     """The axes of each input that take any size: the batch, and what the user asks for."""
     unknown = set(dynamic) - set(call.names)
     if unknown:
         raise ModelError(f"there is no input {sorted(unknown)[0]!r} to leave open; the inputs are {', '.join(call.names)}.")
     batch = _batch(call)
-    axes: list[dict[int, Any]] = []
+    axes: list[Set[int]] = []
     for name, tensor in zip(call.names, call.tensors, strict=True):
         asked = dynamic.get(name, {})
         for axis, what in asked.items():
             if not 0 <= axis < tensor.dim() or tensor.shape[axis] < 2:
-                raise ModelError(f"axis {axis} ({what}) of input {name!r} must have a size of 2 or more in the example to be left open; "
-                                 f"the example's shape is {tuple(tensor.shape)}.")
-        axes.append({axis: OPEN for axis in ({0} if _has_batch(tensor, batch) else set()) | set(asked)})
+                raise ModelError(
+                    f"axis {axis} ({what}) of input {name!r} must have a size of 2 or more in the example to be left open; "
+                    f"the example's shape is {tuple(tensor.shape)}."
+                )
+        axes.append(set(asked) | ({0} if _has_batch(tensor, batch) else set()))
     return axes
 
 
@@ -185,7 +215,7 @@ def _explained(module: torch.nn.Module, call: Call, error: Exception) -> ModelEr
     args, kwargs = call.arguments(call.tensors)
     try:
         module(*args, **kwargs)
-    except Exception as own:  # whatever the user's code raises
+    except Exception as own:  # noqa: BLE001 - whatever the user's code raises
         return ModelError(f"{place_of(own, module)}the network fails on its own example inputs: {first_line(own)}")
     reason, change = reason_for(error)
     return ModelError(f"{place_of(error, module)}the network cannot be traced: {reason}" + (f"; {change}." if change else "."))

@@ -99,7 +99,7 @@ def _all_inputs(node: fx.Node) -> list[fx.Node]:
 def outputs(module: fx.GraphModule) -> list[fx.Node]:
     """The nodes whose values the network returns, in order."""
     result = next(node for node in reversed(module.graph.nodes) if node.op == "output").args[0]
-    return [result] if isinstance(result, fx.Node) else list(result)  # type: ignore[arg-type, call-overload]
+    return [result] if isinstance(result, fx.Node) else list(result)
 
 
 def inputs(module: fx.GraphModule) -> list[fx.Node]:

@@ -88,17 +88,17 @@ class Quantize(Step):
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep_float", (self.keep_float,) if isinstance(self.keep_float, str) else tuple(self.keep_float))
+        object.__setattr__(self, "keep_float", _patterns(self.keep_float))
         object.__setattr__(self, "overrides", tuple(_override(value) for value in self.overrides))
         super().__post_init__()
 
     def check(self) -> None:
-        for entry in (self, *self.overrides):
-            _check_name("weights", entry.weights, WEIGHTS)
-            _check_name("activations", entry.activations, ACTIVATIONS)
-            _check_name("granularity", entry.granularity, GRANULARITIES)
-            if entry.ranges:
-                estimator(entry.ranges, **(dict(self.range_numbers) if entry is self else {}))
+        for override in self.overrides:
+            _check_numbers(override)
+            if override.ranges:
+                estimator(override.ranges)
+        _check_numbers(self)
+        estimator(self.ranges, **dict(self.range_numbers))
         _check_name("weight_ranges", self.weight_ranges, METHODS)
         if (self.granularity == "per-group") != (self.group_size > 0):
             raise RecipeError(f"group_size goes with granularity per-group and must be positive then, got {self.group_size} with {self.granularity}.")
@@ -128,16 +128,24 @@ def _override(value: Any) -> Override:
     if isinstance(value, Override):
         return value
     if isinstance(value, Mapping):
-        try:
-            return Override(**value)
-        except TypeError:
-            wrong = (
-                next(name for name in value if name not in Override.__dataclass_fields__)
-                if set(value) - set(Override.__dataclass_fields__)
-                else "layers"
-            )
-            raise RecipeError(unknown("field of an override", wrong, Override.__dataclass_fields__)) from None
+        known = Override.__dataclass_fields__
+        for name in value:
+            if name not in known:
+                raise RecipeError(unknown("field of an override", name, known))
+        if not isinstance(value.get("layers"), str):
+            raise RecipeError(f"an override must say which layers it is for (layers: a pattern), got {dict(value)}.")
+        return Override(**value)
     raise RecipeError(f"an override must be a tersenet.Override or a mapping with its fields, got {type(value).__name__}.")
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _check_numbers(entry: Quantize | Override) -> None:
+    _check_name("weights", entry.weights, WEIGHTS)
+    _check_name("activations", entry.activations, ACTIVATIONS)
+    _check_name("granularity", entry.granularity, GRANULARITIES)
 
 
 def _check_name(what: str, name: str, known: Any) -> None:

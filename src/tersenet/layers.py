@@ -65,7 +65,7 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
     nodes = {node.name: node for node in plain.graph.nodes}
     anchors = {unit.result: nodes[unit.anchor] for unit in plan.units.values()}
     names = [name for name in plan.values if name in anchors or nodes[name].op == "placeholder"]
-    meters = {name: LayerMeter(_title(nodes[name], anchors.get(name)), plan.values[name].range, kind_of(anchors.get(name, nodes[name])) or "input") for name in names}
+    meters = {name: _meter(nodes[name], anchors.get(name), plan) for name in names}
     for arrays in batches:
         reference = watch(plain, {name: name for name in names}, arrays)
         quantized = watch(simulated, {_quantized_name(simulated, name): name for name in names}, arrays)
@@ -74,8 +74,10 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
     return tuple(meters[name].layer(_weights(plain, anchors.get(name), plan)) for name in names)
 
 
-def _title(node: fx.Node, anchor: fx.Node | None) -> str:
-    return layer_of(anchor) if anchor is not None else node.name
+def _meter(node: fx.Node, anchor: fx.Node | None, plan: QuantizationPlan) -> LayerMeter:
+    if anchor is None:
+        return LayerMeter(node.name, plan.values[node.name].range, "input")
+    return LayerMeter(layer_of(anchor), plan.values[node.name].range, kind_of(anchor))
 
 
 def _quantized_name(module: fx.GraphModule, name: str) -> str:
