@@ -49,7 +49,7 @@ def _arrays(path: Path, trust: bool) -> dict[str, np.ndarray]:
     try:
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path} is not an .npz archive (a zip of arrays); write it with numpy.savez.")
-        with np.load(path, allow_pickle=trust) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=trust) as archive:  # np.load leaves files of its own open
             return {name: archive[name] for name in archive.files}
     except DataError:
         raise

@@ -1,0 +1,62 @@
+"""Disjoint, stratified, seeded cuts, and samples that two parts share."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tersenet.data import cuts
+
+PARTS = ("evaluation", "selection", "calibration")
+
+
+@given(st.integers(5, 3000), st.integers(1, 12), st.integers(0, 9), st.booleans())
+def test_a_cut_is_a_partition(total: int, number: int, seed: int, labelled: bool) -> None:
+    labels = np.random.default_rng(seed).integers(0, number, total) if labelled else None
+    chosen = cuts.cut(total, labels, seed, PARTS)
+    assert sorted(np.concatenate(list(chosen.values())).tolist()) == list(range(total))
+    assert all(len(index) for index in chosen.values())
+    assert len(chosen["evaluation"]) == max(1, round(0.2 * total)) and len(chosen["selection"]) == max(1, round(0.1 * total))
+    assert len(chosen["calibration"]) <= min(512, len(chosen["train"]))
+    again = cuts.cut(total, labels, seed, PARTS)
+    assert all(np.array_equal(again[part], index) for part, index in chosen.items())
+
+
+@given(st.integers(1, 2000), st.integers(1, 20), st.floats(0, 1), st.integers(0, 9))
+def test_each_class_has_its_share(total: int, number: int, share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, number, total) ** 2
+    count = round(share * total)
+    index = cuts.pick(labels, count, np.random.default_rng(seed), total)
+    assert len(set(index.tolist())) == count
+    for value in np.unique(labels):
+        assert abs((labels[index] == value).sum() - (labels == value).sum() * count / total) <= 1 + 1e-9
+
+
+def test_another_seed_is_another_cut() -> None:
+    one, other = (cuts.cut(500, None, seed, PARTS) for seed in (0, 1))
+    assert set(one["evaluation"].tolist()) != set(other["evaluation"].tolist())
+
+
+def test_a_source_with_a_test_part_keeps_its_samples() -> None:
+    chosen = cuts.cut(1000, None, 0, ("selection", "calibration"))
+    assert {part: len(index) for part, index in chosen.items()} == {"selection": 100, "calibration": 450, "train": 450}
+
+
+def test_shared_samples_are_counted() -> None:
+    x = np.random.default_rng(0).random((100, 3)).astype(np.float32)
+    assert cuts.shared([x[:60]], [x[60:]]) == 0
+    assert cuts.shared([x[:60]], [x[50:]]) == 10
+    assert cuts.shared([x[:60], x[:60]], [x[50:], x[49:99]]) == 0  # both inputs must be the same
+    assert cuts.shared([x[:60]], [x[:60, :2]]) == 0
+    texts = np.array(["a", "b", "天"], dtype=object)
+    assert cuts.shared([texts], [texts[1:]]) == 2
+
+
+def test_equal_checksums_alone_do_not_count() -> None:
+    one, other = np.frombuffer(b"plumless", np.uint8), np.frombuffer(b"buckeroo", np.uint8)  # the classic collision of CRC-32
+    assert cuts._checksums([one[None]]) == cuts._checksums([other[None]])
+    assert cuts.shared([one[None]], [other[None]]) == 0 and cuts.repeats([np.stack([one, other])]) == 0
+
+
+def test_repeats_are_counted() -> None:
+    x = np.array([[1, 2], [3, 4], [1, 2], [1, 2], [5, 6], [3, 4]])
+    assert cuts.repeats([x]) == 3 and cuts.repeats([np.arange(6)[:, None]]) == 0

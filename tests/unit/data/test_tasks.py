@@ -1,0 +1,129 @@
+"""What outputs are judged by."""
+
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tersenet.data.tasks import ACCURACY, AGREEMENT, FIDELITY, TASKS, Task, task_of
+from tersenet.errors import DataError
+
+MSE = TASKS["regression"]
+
+
+def test_accuracy_of_classes() -> None:
+    outputs = np.array([[1, 2, 3], [3, 2, 1], [0, 9, 1], [5, 0, 0]], np.float32)
+    labels = np.array([2, 0, 1, 1])
+    assert ACCURACY.value(outputs, labels) == 0.75
+    assert ACCURACY.scores(outputs, labels).tolist() == [1, 1, 1, 0]
+    assert ACCURACY.value(outputs[:, :, None, None], labels) == 0.75
+    assert ACCURACY.value((outputs,), labels) == 0.75
+
+
+def test_accuracy_of_two_classes_from_one_number() -> None:
+    labels = np.array([0, 1, 1, 0])
+    assert ACCURACY.value(np.array([0.1, 0.9, 0.4, 0.6]), labels) == 0.5  # probabilities
+    assert ACCURACY.value(np.array([[-3.0], [0.4], [2.0], [-1.0]]), labels) == 1.0  # logits
+    with pytest.raises(DataError, match=r"0\.\.1"):
+        ACCURACY.value(np.array([0.1, 0.9]), np.array([0, 2]))
+
+
+def test_accuracy_of_many_labels_a_sample() -> None:
+    labels = np.random.default_rng(0).integers(0, 5, (3, 4, 6))
+    first = np.moveaxis(np.eye(5)[labels], -1, 1)
+    assert ACCURACY.value(first, labels) == 1.0  # (n, classes, h, w)
+    assert ACCURACY.value(np.eye(5)[labels], labels) == 1.0  # (n, h, w, classes)
+    wrong = labels.copy()
+    wrong[0, :2] = (wrong[0, :2] + 1) % 5
+    assert ACCURACY.scores(first, wrong).tolist() == [0.5, 1, 1]
+
+
+def test_what_accuracy_refuses() -> None:
+    with pytest.raises(DataError, match=r"0\.\.2 for a network of 3 classes, got 0\.\.3"):
+        ACCURACY.value(np.zeros((4, 3)), np.arange(4))
+    with pytest.raises(DataError, match="do not fit labels of shape"):
+        ACCURACY.value(np.zeros((4, 3)), np.zeros((5,), int))
+    with pytest.raises(DataError, match="2 outputs"):
+        ACCURACY.value((np.zeros((4, 3)), np.zeros((4, 3))), np.zeros(4, int))
+
+
+def test_regression() -> None:
+    outputs, labels = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), np.array([[1.0, 1.0], [3.0, 2.0]], np.float32)
+    assert MSE.value(outputs, labels) == pytest.approx(1.25)
+    assert MSE.scores(outputs, labels).tolist() == [0.5, 2.0]
+    assert MSE.value(np.array([[1.0], [2.0]]), np.array([1.0, 3.0])) == 0.5
+    with pytest.raises(DataError, match="do not fit labels"):
+        MSE.value(outputs, labels[:1])
+    with pytest.raises(DataError, match="finite"):
+        MSE.value(outputs * np.nan, labels)
+
+
+def test_drop_points() -> None:
+    assert ACCURACY.drop_points(0.91, 0.905) == pytest.approx(0.5)
+    assert ACCURACY.drop_points(0.90, 0.91) == pytest.approx(-1.0)
+    error = Task.own(lambda outputs, labels: 0.0, "error rate", "lower", bounded=True)
+    assert error.drop_points(0.090, 0.095) == pytest.approx(0.5)
+    assert MSE.drop_points(2.0, 2.1) == pytest.approx(5.0)  # percent of float's
+    gain = Task.own(lambda outputs, labels: 0.0, "gain", "higher")
+    assert gain.drop_points(-2.0, -2.1) == pytest.approx(5.0)
+    assert (MSE.drop_points(0.0, 0.0), MSE.drop_points(0.0, 0.1), gain.drop_points(0.0, 0.1)) == (0.0, inf, -inf)
+
+
+def test_a_users_own_metric() -> None:
+    task = task_of((lambda outputs, labels: np.abs(outputs - labels).mean(), "mean error", "lower"), None)
+    assert task.value(np.array([1.0, 3.0]), np.array([1.0, 1.0])) == 1.0
+    assert task.scores(np.zeros(2), np.zeros(2)) is None and (task.kind, task.bounded) == ("own", False)
+    with pytest.raises(DataError, match="must return one number"):
+        Task.own(lambda outputs, labels: outputs, "m", "higher").value(np.zeros(3), None)
+    with pytest.raises(DataError, match="is nan"):
+        Task.own(lambda outputs, labels: np.nan, "m", "higher").value(np.zeros(3), None)
+    with pytest.raises(DataError, match="unknown direction of a metric 'up'"):
+        Task.own(max, "m", "up")
+    with pytest.raises(DataError, match="must be a function"):
+        Task.own("accuracy", "m", "higher")  # type: ignore[arg-type]
+
+
+def test_tasks_told_by_the_labels() -> None:
+    assert task_of(None, None) is AGREEMENT
+    assert task_of(None, np.array([0, 1])) is ACCURACY
+    assert task_of(None, np.array([0.0, 1.0])) is ACCURACY
+    assert task_of(None, np.array([0.5, 1.0])) is MSE
+    assert task_of(MSE, None) is MSE and task_of("regression", None) is MSE
+
+
+def test_agreement_with_float() -> None:
+    outputs = np.random.default_rng(0).normal(size=(50, 4))
+    assert AGREEMENT.value(outputs, outputs) == 1.0
+    other = outputs.copy()
+    other[:5] *= -1
+    assert AGREEMENT.value(other, outputs) == 0.9
+    assert AGREEMENT.value((other, outputs), (outputs, outputs)) == 0.9
+    one = np.array([[0.2], [0.8]])
+    assert AGREEMENT.scores(np.array([[0.6], [0.9]]), one).tolist() == [0.0, 1.0]
+    assert AGREEMENT.value(np.moveaxis(outputs.reshape(5, 10, 4), 1, 1), outputs.reshape(5, 10, 4)) == 1.0
+
+
+def test_fidelity_is_one_minus_noise_over_signal() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=(100, 7))
+    noisy = reference + 0.01 * generator.normal(size=reference.shape)
+    noise, signal = ((noisy - reference) ** 2).sum(), (reference**2).sum()
+    assert FIDELITY.value(noisy, reference) == pytest.approx(1 - noise / signal)
+    assert FIDELITY.value(reference, reference) == 1.0
+    assert FIDELITY.scores(np.ones((2, 3)), np.zeros((2, 3))).tolist() == [0.0, 0.0]
+    assert FIDELITY.value((noisy, reference), (reference, reference)) == pytest.approx(1 - noise / (2 * signal))
+    with pytest.raises(DataError, match="cannot be compared"):
+        FIDELITY.value(noisy, reference[:, :3])
+
+
+@given(st.integers(1, 30), st.integers(2, 6), st.integers(0, 99))
+def test_scores_average_to_the_metric(count: int, number: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    outputs, labels = generator.normal(size=(count, number)), generator.integers(0, number, count)
+    other = generator.normal(size=(count, number))
+    for task, judged in ((ACCURACY, labels), (MSE, other), (AGREEMENT, other), (FIDELITY, other)):
+        scores = task.scores(outputs, judged)
+        assert scores is not None and scores.shape == (count,)
+        assert task.value(outputs, judged) == pytest.approx(float(scores.mean()))
