@@ -1,0 +1,79 @@
+"""Operators with weights: convolutions, linear layers, embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from tersenet.graph.walk import constant, is_constant, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, arguments, listed, unsupported
+from tersenet.targets.onnxruntime.operators import quantization
+
+
+def convolution(build: Lowering, node: fx.Node) -> str:
+    """Conv of one, two or three dimensions, grouped and dilated ones too."""
+    given = arguments(node)
+    rank = len(shape_of(given["weight"])) - 2
+    attributes = _window(node, given, rank)
+    return build.add("Conv", *_operands(build, given), **attributes)
+
+
+def transposed_convolution(build: Lowering, node: fx.Node) -> str:
+    """ConvTranspose; the weight has its inputs first in both worlds."""
+    given = arguments(node)
+    rank = len(shape_of(given["weight"])) - 2
+    attributes = _window(node, given, rank)
+    extra = listed(given["output_padding"], rank)
+    return build.add("ConvTranspose", *_operands(build, given), output_padding=extra if any(extra) else None, **attributes)
+
+
+def _operands(build: Lowering, given: dict[str, Any]) -> tuple[str, str, str]:
+    return build.value(given["input"]), build.value(given["weight"]), "" if given["bias"] is None else build.value(given["bias"])
+
+
+def _window(node: fx.Node, given: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Attributes that differ from ONNX's defaults."""
+    if len(shape_of(given["input"])) != rank + 2:
+        raise unsupported(node, "its input has no batch axis", "give the network a batch of one")
+    strides, pads, dilations = (listed(given[name], rank) for name in ("stride", "padding", "dilation"))
+    return {
+        "strides": strides if strides != [1] * rank else None,
+        "pads": pads * 2 if any(pads) else None,
+        "dilations": dilations if dilations != [1] * rank else None,
+        "group": given["groups"] if given["groups"] != 1 else None,
+    }
+
+
+def linear(build: Lowering, node: fx.Node) -> str:
+    """Gemm on two axes, MatMul and Add on more (integer ones were brought to two axes before, see `..flatten`)."""
+    given = arguments(node)
+    source, weight, bias = given["input"], given["weight"], given["bias"]
+    if len(shape_of(source)) == 2:
+        return build.add("Gemm", build.value(source), build.value(weight), "" if bias is None else build.value(bias), transB=1)
+    product = build.add("MatMul", build.value(source), _turned(build, weight))
+    return product if bias is None else build.add("Add", product, build.value(bias))
+
+
+def _turned(build: Lowering, weight: fx.Node) -> str:
+    """The weight as (inputs, outputs), as MatMul takes it."""
+    if is_constant(weight):
+        return build.constant(constant(build.module, weight).t().contiguous().numpy())
+    held = quantization.held_weight(build, weight)
+    if held is not None:
+        turned = held.t().contiguous().numpy()
+        if len(weight.args) == 7:
+            return quantization.channels(build, weight, turned, 1 - int(weight.args[3]))
+        return build.add("DequantizeLinear", build.constant(turned), *quantization.parameters(build, weight))
+    return build.add("Transpose", build.value(weight), perm=[1, 0])
+
+
+def embedding(build: Lowering, node: fx.Node) -> str:
+    """Gather of rows; rows of integers are gathered first and dequantized after, so that the table is never expanded."""
+    given = arguments(node)
+    weight = given["weight"]
+    held = quantization.held_weight(build, weight)
+    if held is not None and len(weight.args) == 6:
+        rows = build.add("Gather", build.constant(held.numpy()), build.value(given["indices"]))
+        return build.add("DequantizeLinear", rows, *quantization.parameters(build, weight))
+    return build.add("Gather", build.value(weight), build.value(given["indices"]))
