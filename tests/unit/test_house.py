@@ -2,14 +2,12 @@
 
 import ast
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGE = CHECKOUT / "src" / "tersenet"
-FILES = sorted(PACKAGE.rglob("*.py"))
+from source import CHECKOUT, FILES, PACKAGE, imported, relative, tree
+
 LINES_OF_A_FILE = 500
 LINES_OF_A_FUNCTION = 60
 SAYS_NOTHING = {"utils", "util", "common", "core", "helpers", "misc", "base", "manager", "impl"}
@@ -37,22 +35,6 @@ ROOMS = {
 }
 # Each is written with a ~ in it, so that this file does not find itself.
 FORBIDDEN = ["/wo~rk/", "/ro~ot/", "/ho~me/", ".libr~ary/", "farm~-", "pypi~.org", "python~hosted", "download.py~torch", "npm~js", "conda~.io"]
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
-
-
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, node.lineno
 
 
 def tracked() -> list[Path]:
