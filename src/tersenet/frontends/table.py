@@ -16,14 +16,22 @@ from tersenet.model import Model
 # What it reads -> where its class is. Each is imported when a source is not of the rows before it.
 FRONTENDS: Mapping[str, tuple[str, str]] = {
     "a torch module": ("tersenet.frontends.torch", "TorchFrontend"),
+    ".pt2": ("tersenet.frontends.pt2", "Pt2Frontend"),
 }
 # Formats that later versions read -> what can be done today.
 PLANNED: Mapping[str, str] = {".keras": "Keras", ".h5": "Keras", ".hdf5": "Keras", ".onnx": "ONNX", ".tflite": "TensorFlow Lite"}
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
-def load(source: Any, example_inputs: Any = None, *, weights: str | Path | None = None, trust: bool = False, name: str | None = None,
-         dynamic: Mapping[str, Mapping[int, str]] | None = None) -> Model:
+def load(
+    source: Any,
+    example_inputs: Any = None,
+    *,
+    weights: str | Path | None = None,
+    trust: bool = False,
+    name: str | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+) -> Model:
     """Read a network.
 
     Args:
@@ -59,19 +67,25 @@ def load(source: Any, example_inputs: Any = None, *, weights: str | Path | None 
 
 def _as_given(model: Model, reading: Reading) -> Model:
     if reading.weights:
-        raise ModelError("weights can be loaded into a torch module only; this network is traced already. Return the module and its example inputs instead.")
+        raise ModelError(
+            "weights can be loaded into a torch module only; this network is traced already. Return the module and its example inputs instead."
+        )
     return model
 
 
 def _from_python(reference: str, reading: Reading) -> Model:
     import torch
-    value = resolve(reference, final=lambda found: isinstance(found, torch.nn.Module | Model))
+
+    value: Any = resolve(reference, final=lambda found: isinstance(found, torch.nn.Module | Model))
     inputs = reading.example_inputs
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.nn.Module):
-        value, inputs = value[0], inputs if inputs is not None else value[1]
+        value, example = value
+        inputs = example if inputs is None else inputs
     if not isinstance(value, torch.nn.Module | Model):
-        raise ModelError(f"{reference} must be a torch module, a tersenet.Model or a pair (module, example inputs), or a function that returns one; "
-                         f"got {type(value).__name__}.")
+        raise ModelError(
+            f"{reference} must be a torch module, a tersenet.Model or a pair (module, example inputs), or a function that returns one; "
+            f"got {type(value).__name__}."
+        )
     name = reading.name or reference.rsplit(":", 1)[1]
     try:
         return load(value, inputs, weights=reading.weights or None, trust=reading.trust, name=name, dynamic=reading.dynamic)
@@ -88,8 +102,11 @@ def _check_file(path: Path, trust: bool) -> None:
         close = difflib.get_close_matches(path.name, beside, n=3)
         raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
     if path.suffix.lower() in PLANNED:
-        raise ModelError(f"{path}: this version does not read {PLANNED[path.suffix.lower()]} files yet; "
-                         "it reads torch modules (file.py:name) and .pt2 files.")
+        raise ModelError(
+            f"{path}: this version does not read {PLANNED[path.suffix.lower()]} files yet; it reads torch modules (file.py:name) and .pt2 files."
+        )
     if path.suffix.lower() in PICKLES:
-        raise UntrustedError(f"{path} is a pickle, which runs code when it is opened, so it is not trusted and --trust does not reach it: "
-                             "name the function that builds the network (file.py:name) and load the numbers with --weights file.safetensors.")
+        raise UntrustedError(
+            f"{path} is a pickle, which runs code when it is opened, so it is not trusted and --trust does not reach it: "
+            "name the function that builds the network (file.py:name) and load the numbers with --weights file.safetensors."
+        )

@@ -27,8 +27,10 @@ class TorchFrontend:
         inputs = reading.example_inputs if reading.example_inputs is not None else getattr(source, "example_inputs", None)
         name = reading.name or type(source).__name__
         if inputs is None:
-            raise ModelError(f"{name} needs example inputs: give them beside it (tersenet.load(module, example_inputs)), "
-                             "or set its attribute example_inputs, a tuple such as (torch.zeros(1, 3, 32, 32),).")
+            raise ModelError(
+                f"{name} needs example inputs: give them beside it (tersenet.load(module, example_inputs)), "
+                "or set its attribute example_inputs, a tuple such as (torch.zeros(1, 3, 32, 32),)."
+            )
         if reading.weights:
             load_weights(source, reading.weights)
         return trace(source, inputs, name=name, dynamic=reading.dynamic)
@@ -44,8 +46,11 @@ def load_weights(module: torch.nn.Module, path: str) -> None:
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     if missing or unexpected:
-        parts = [f"{len(keys)} {what} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
-                 for what, keys in (("missing", missing), ("not in the network", unexpected)) if keys]
+        parts = [
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
+            for what, keys in (("missing", missing), ("not in the network", unexpected))
+            if keys
+        ]
         raise ModelError(f"{path} must hold the weights of {type(module).__name__} by name: {', and '.join(parts)}.")
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
@@ -59,12 +64,15 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
+
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"reading {path} needs safetensors: pip install 'tersenet[torch]'") from error
     except Exception as error:  # torch.load and safetensors raise several kinds for a torn file
-        raise ModelError(f"{path} cannot be read as weights: it must be a .safetensors file, or a .pt that holds a dict of tensors and nothing else.") from error
+        raise ModelError(
+            f"{path} cannot be read as weights: it must be a .safetensors file, or a .pt that holds a dict of tensors and nothing else."
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):

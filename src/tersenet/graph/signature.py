@@ -88,7 +88,7 @@ def _root_names(bound: inspect.BoundArguments) -> dict[tuple[int, Any], str]:
 
 
 def _input_name(path: Sequence[Any], roots: Mapping[tuple[int, Any], str]) -> str:
-    keys = [getattr(key, "idx", getattr(key, "key", getattr(key, "name", None))) for key in path]
+    keys: list[Any] = [getattr(key, "idx", getattr(key, "key", getattr(key, "name", None))) for key in path]
     name = roots[(keys[0], keys[1])]
     for key in keys[2:]:
         name = key if isinstance(key, str) else f"{name}_{key}"

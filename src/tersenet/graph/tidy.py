@@ -18,6 +18,7 @@ from tersenet.errors import ModelError
 from tersenet.graph.explain import place_of_node
 
 aten = torch.ops.aten
+CallNode = Any  # an fx.Node that calls an operator of torch: its types are too wide to say so
 
 # Operators that only state what tracing found out about shapes and types; they compute nothing.
 _CHECKS = {
@@ -101,7 +102,7 @@ def _present(copies: Mapping[fx.Node, Any], node: fx.Node) -> fx.Node:
     return copied
 
 
-def _call(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
+def _call(new: fx.Graph, node: CallNode, copies: Mapping[fx.Node, Any]) -> Any:
     """A copy of one operator; for a region under ``torch.enable_grad`` the copies of what it returns."""
     if isinstance(node.target, torch._ops.HigherOrderOperator):
         return _region(new, node, copies)
@@ -115,7 +116,7 @@ def _call(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
     return copied
 
 
-def _region(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
+def _region(new: fx.Graph, node: CallNode, copies: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
     name = getattr(node.target, "__name__", str(node.target))
     if name == "wrap_with_autocast":
         raise ModelError(
@@ -123,7 +124,7 @@ def _region(new: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> tupl
         )
     if name != "wrap_with_set_grad_enabled":
         raise ModelError(
-            f"{place_of_node(node)}the network calls {name}, whose branches or loops depend on the data; a network must be one fixed sequence of operators."
+            f"{place_of_node(node)}the network calls {name}, which branches or loops on the data; a network must be one fixed sequence of operators."
         )
     inside = getattr(node.graph.owning_module, node.args[1].target).graph
     places = dict(zip([part for part in inside.nodes if part.op == "placeholder"], node.args[2:], strict=True))
@@ -154,12 +155,12 @@ def identifier(name: str) -> str:
     return cleaned if not cleaned[:1].isdigit() else f"_{cleaned}"
 
 
-def schema_name(node: fx.Node) -> str:
+def schema_name(node: CallNode) -> str:
     """``aten::relu`` for every overload of it; "" for what is not one of torch's operators."""
     return node.target._schema.name if isinstance(node.target, torch._ops.OpOverload) else ""
 
 
-def _check_operator(node: fx.Node) -> None:
+def _check_operator(node: CallNode) -> None:
     """Only ATen's operators and arithmetic on sizes may be in a graph."""
     target = node.target
     if schema_name(node).startswith("aten::"):
@@ -173,6 +174,7 @@ def _check_operator(node: fx.Node) -> None:
 
 def _make_functional(graph: fx.Graph) -> None:
     """Replace each operator that writes into its first argument by its functional twin, and read the new value from there on."""
+    node: CallNode
     for node in list(graph.nodes):
         if not _writes(node):
             continue
@@ -191,11 +193,11 @@ def _make_functional(graph: fx.Graph) -> None:
             user.replace_input_with(written, node)
 
 
-def _writes(node: fx.Node) -> bool:
+def _writes(node: CallNode) -> bool:
     return bool(schema_name(node)) and node.target._schema.is_mutable and schema_name(node) not in _IDENTITIES
 
 
-def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:
+def _functional_twin(node: CallNode) -> Callable[..., Any] | None:
     name = schema_name(node).removeprefix("aten::")
     packet = getattr(aten, name[:-1], None) if name.endswith("_") else None
     return getattr(packet, node.target._overloadname, None) if packet is not None else None
@@ -208,7 +210,7 @@ def _shares_memory(written: fx.Node, writer: fx.Node) -> bool:
     return any(_viewed(user) is written and any(writer < reader for reader in user.users) for user in written.users if user is not writer)
 
 
-def _viewed(node: fx.Node) -> fx.Node | None:
+def _viewed(node: CallNode) -> CallNode:
     """The tensor that this node is a view of."""
     if not schema_name(node) or schema_name(node) in _IDENTITIES or not node.args or not isinstance(node.args[0], fx.Node):
         return None
@@ -218,6 +220,7 @@ def _viewed(node: fx.Node) -> fx.Node | None:
 
 
 def _drop_noise(graph: fx.Graph) -> None:
+    node: CallNode
     for node in list(graph.nodes):
         name = schema_name(node)
         if name in _CHECKS:
@@ -227,12 +230,12 @@ def _drop_noise(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _changes_nothing(node: fx.Node, name: str) -> bool:
+def _changes_nothing(node: CallNode, name: str) -> bool:
     """A slice of everything, or a cast to the type that the tensor has."""
     if name == "aten::slice":
         return tuple(node.args[2:4]) in {(0, _WHOLE), (None, _WHOLE), (0, None), (None, None)} and (len(node.args) < 5 or node.args[4] == 1)
     if name in _CASTS:
-        return node.args[0].meta["val"].dtype == node.meta["val"].dtype
+        return bool(node.args[0].meta["val"].dtype == node.meta["val"].dtype)
     return False
 
 
@@ -255,7 +258,7 @@ def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _restore_batch_norm(graph: fx.Graph) -> None:
-    """Put ``batch_norm`` back where torch's decompositions left ``_native_batch_norm_legit_no_training``, of whose three results only the first is used."""
+    """Put ``batch_norm`` back where torch's decompositions left ``_native_batch_norm_legit_no_training``; only its first result is used."""
     for node in list(graph.nodes):
         if schema_name(node) == "aten::_native_batch_norm_legit_no_training":
             values, weight, bias, mean, variance, momentum, eps = node.args

@@ -160,14 +160,14 @@ def _check_parameters(module: torch.nn.Module) -> None:
         if not torch.isfinite(tensor).all():
             kind = "NaN" if torch.isnan(tensor).any() else "infinite"
             raise ModelError(f"all weights must be finite; {name} holds {kind} values. Load weights from before training diverged.")
-    for name, tensor in module.named_buffers():  # infinite buffers are usual: masks of attention
-        _check_form(name, tensor)
-        if tensor.is_floating_point() and torch.isnan(tensor).any():
+    for name, buffer in module.named_buffers():  # infinite buffers are usual: masks of attention
+        _check_form(name, buffer)
+        if buffer.is_floating_point() and torch.isnan(buffer).any():
             raise ModelError(f"all weights must be finite; the buffer {name} holds NaN values. Load weights from before training diverged.")
 
 
 def _check_form(name: str, tensor: torch.Tensor) -> None:
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if isinstance(tensor, torch.nn.UninitializedParameter | torch.nn.UninitializedBuffer):
         raise ModelError(f"{name} has no shape yet (a lazy module); run the module once on an example before loading it.")
     if (tensor.is_floating_point() and tensor.dtype is not torch.float32) or tensor.is_complex():
         raise ModelError(f"weights must be float32; {name} is {str(tensor.dtype).removeprefix('torch.')}. Call module.float() first.")
