@@ -129,6 +129,7 @@ class Target:
         about: one line.
         runtime: what to install to run a file, with its least version.
         example: lines of code that run a file; ``{file}`` and ``{inputs}`` are filled in.
+        capabilities: ``"module:function"`` that answers an instruction set with its `Capabilities`; needs no torch.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Target:
     about: str
     runtime: str = ""
     example: str = ""
+    capabilities: str = ""
 
 
 class Artifact:

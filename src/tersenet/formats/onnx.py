@@ -107,4 +107,6 @@ def _tensor(name: str, array: np.ndarray) -> Any:
     from onnx import TensorProto, helper
 
     element = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return TensorProto(name=name, dims=array.shape, data_type=element, raw_data=np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+    return TensorProto(
+        name=name, dims=array.shape, data_type=element, raw_data=np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    )

@@ -51,9 +51,7 @@ def _restore(module: fx.GraphModule, quantized: fx.Node, layer: fx.Node, source:
     """Behind a quantization, give the integers the shape that the layer's result had."""
     assert kind_of(quantized) == QUANTIZE
     shape = shape_of(quantized)
-    sizes = [
-        size if isinstance(size, int) else _call(module, aten.sym_size.int, (source, axis), layer) for axis, size in enumerate(shape)
-    ]
+    sizes = [size if isinstance(size, int) else _call(module, aten.sym_size.int, (source, axis), layer) for axis, size in enumerate(shape)]
     value = quantized.meta["val"]
     quantized.meta["val"] = value.new_empty(tuple(layer.meta["val"].shape))
     back = _call(module, aten.reshape.default, (quantized, sizes), quantized.next)

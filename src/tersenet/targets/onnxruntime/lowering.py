@@ -46,7 +46,9 @@ class Lowering:
             kind = kind_of(node)
             builder = builders.get(kind)
             if builder is None:
-                raise unsupported(node, "it is not in the table of ONNX operators", "add a builder for it to tersenet/targets/onnxruntime/operators/table.py")
+                raise unsupported(
+                    node, "it is not in the table of ONNX operators", "add a builder for it to tersenet/targets/onnxruntime/operators/table.py"
+                )
             self.made[node] = builder(self, node)
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:

@@ -97,9 +97,14 @@ def _expand(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
             sizes.append(ask)
         else:
             return build.add("Expand", tensor, build.shape(given["other"]))
-    return tensor if all(size == 1 for size in sizes if isinstance(size, int)) and len(sizes) == len(held) and not any(
-        isinstance(size, fx.Node) for size in sizes
-    ) and rank == len(shape_of(source)) else build.add("Expand", tensor, build.sizes(sizes))  # type: ignore[arg-type]
+    return (
+        tensor
+        if all(size == 1 for size in sizes if isinstance(size, int))
+        and len(sizes) == len(held)
+        and not any(isinstance(size, fx.Node) for size in sizes)
+        and rank == len(shape_of(source))
+        else build.add("Expand", tensor, build.sizes(sizes))
+    )  # type: ignore[arg-type]
 
 
 expand = on_integers(_expand)
@@ -180,7 +185,9 @@ def flip(build: Lowering, node: fx.Node) -> str:
     rank = len(shape_of(node))
     axes = [axis % rank for axis in arguments(node)["dims"]]
     count = len(axes)
-    return build.add("Slice", build.value(node.args[0]), build.sizes([-1] * count), build.sizes([-END] * count), build.sizes(axes), build.sizes([-1] * count))
+    return build.add(
+        "Slice", build.value(node.args[0]), build.sizes([-1] * count), build.sizes([-END] * count), build.sizes(axes), build.sizes([-1] * count)
+    )
 
 
 def _roll(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:

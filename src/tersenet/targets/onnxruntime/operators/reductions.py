@@ -142,5 +142,3 @@ def norm(build: Lowering, node: fx.Node) -> str:
     rank = len(shape_of(node.args[0]))  # type: ignore[arg-type]
     axes = list(range(rank)) if not given["dim"] else [axis % rank for axis in given["dim"]]
     return build.add(kinds[given["ord"]], build.value(node.args[0]), build.sizes(axes), keepdims=None if given["keepdim"] else 0)
-
-

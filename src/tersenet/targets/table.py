@@ -1,0 +1,201 @@
+"""The targets: the literal table of the runtimes that files are written for, and how to find one's way in it.
+
+A new runtime is one row here and a folder beside this file. Nothing here imports a runtime or torch before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tersenet.capabilities import Capabilities
+from tersenet.errors import MissingDependencyError, ModelError, RecipeError, unknown
+from tersenet.target import Exporter, Runner, Target
+
+TARGETS: Mapping[str, Target] = {
+    "onnxruntime": Target(
+        name="onnxruntime",
+        extension=".onnx",
+        exporter="tersenet.targets.onnxruntime.export:OnnxExporter",
+        runner="tersenet.targets.onnxruntime.run:OnnxRunner",
+        requires=("onnxruntime", "onnx"),
+        extra="onnxruntime",
+        float_twin="onnxruntime",
+        times=True,
+        about="ONNX Runtime on servers and desktops: .onnx files, standard QDQ, an open batch",
+        runtime="onnxruntime>=1.18",
+        capabilities="tersenet.targets.onnxruntime.capabilities:capabilities",
+        example=(
+            "import numpy as np, onnxruntime\n"
+            'session = onnxruntime.InferenceSession("{file}")\n'
+            "# {inputs}\n"
+            "outputs = session.run(None, {{port.name: array for port, array in zip(session.get_inputs(), arrays)}})\n"
+        ),
+    ),
+    "litert": Target(
+        name="litert",
+        extension=".tflite",
+        exporter="tersenet.targets.litert.export:LiteRTExporter",
+        runner="tersenet.targets.litert.run:LiteRTRunner",
+        requires=("ai_edge_litert", "flatbuffers"),
+        extra="litert",
+        float_twin="litert",
+        times=True,
+        about="LiteRT (TensorFlow Lite) on phones and small boards: .tflite files, XNNPACK kernels",
+        runtime="ai-edge-litert>=2.1",
+        capabilities="tersenet.targets.litert.capabilities:capabilities",
+        example=(
+            "from ai_edge_litert.interpreter import Interpreter\n"
+            'interpreter = Interpreter("{file}")\n'
+            "interpreter.allocate_tensors()\n"
+            "# {inputs}\n"
+            "for detail, array in zip(interpreter.get_input_details(), arrays):\n"
+            '    interpreter.set_tensor(detail["index"], array)\n'
+            "interpreter.invoke()\n"
+            'outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]\n'
+        ),
+    ),
+    "litert-micro": Target(
+        name="litert-micro",
+        extension=".tflite",
+        exporter="tersenet.targets.litert.micro:MicroExporter",
+        runner="tersenet.targets.litert.micro_run:MicroRunner",
+        requires=("tflite_micro", "ai_edge_litert", "flatbuffers"),
+        extra="litert-micro",
+        float_twin="litert",
+        times=False,
+        about="the interpreter for microcontrollers: .tflite files of integers alone, with C source beside them",
+        runtime="tflite-micro",
+        capabilities="tersenet.targets.litert.capabilities:micro_capabilities",
+        example=(
+            "from tflite_micro.python.tflite_micro import runtime\n"
+            'interpreter = runtime.Interpreter.from_file("{file}")\n'
+            "# {inputs}\n"
+            "for index, array in enumerate(arrays):\n"
+            "    interpreter.set_input(array, index)\n"
+            "interpreter.invoke()\n"
+            "output = interpreter.get_output(0)\n"
+        ),
+    ),
+    "executorch": Target(
+        name="executorch",
+        extension=".pte",
+        exporter="tersenet.targets.executorch.export:ExecuTorchExporter",
+        runner="tersenet.targets.executorch.run:ExecuTorchRunner",
+        requires=("executorch", "torchao"),
+        extra="executorch",
+        float_twin="executorch",
+        times=True,
+        about="ExecuTorch on phones: .pte files, XNNPACK delegate",
+        runtime="executorch>=1.5,<1.6",
+        capabilities="tersenet.targets.executorch.capabilities:capabilities",
+        example=(
+            "import torch\n"
+            "from executorch.runtime import Runtime\n"
+            'method = Runtime.get().load_program("{file}").load_method("forward")\n'
+            "# {inputs}\n"
+            "outputs = method.execute([torch.from_numpy(array) for array in arrays])\n"
+        ),
+    ),
+}
+# The distribution whose version counts, where its name is not the module's.
+DISTRIBUTIONS = {"ai_edge_litert": "ai-edge-litert", "tflite_micro": "tflite-micro"}
+
+
+def find(name: str) -> Target:
+    """The target of a name.
+
+    Raises:
+        RecipeError: there is none; close names are named.
+    """
+    if name not in TARGETS:
+        raise RecipeError(unknown("target", name, TARGETS))
+    return TARGETS[name]
+
+
+def install_line(target: Target) -> str:
+    """The command that installs a target's packages."""
+    return f"pip install 'tersenet[{target.extra}]'"
+
+
+def missing(target: Target) -> tuple[str, ...]:
+    """Modules that a target needs and that are not installed."""
+    return tuple(name for name in target.requires if find_spec(name) is None)
+
+
+def exporter(target: Target) -> Exporter:
+    """What writes a target's files.
+
+    Raises:
+        MissingDependencyError: a package is not installed; the line that installs it is named.
+    """
+    made: Exporter = _load(target, target.exporter)
+    return made
+
+
+def runner(target: Target) -> Runner:
+    """What runs a target's files. Raises as `exporter` does."""
+    made: Runner = _load(target, target.runner)
+    return made
+
+
+def _load(target: Target, place: str) -> Any:
+    absent = missing(target)
+    if absent:
+        raise MissingDependencyError(f"target {target.name} needs {', '.join(absent)}, which is not installed: {install_line(target)}")
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)()
+
+
+def capabilities(target: Target, cpu: str = "") -> Capabilities:
+    """What a runtime can do on an instruction set ("": this machine's); needs neither the runtime nor torch."""
+    module, _, name = target.capabilities.partition(":")
+    made: Capabilities = getattr(import_module(module), name)(cpu)
+    return made
+
+
+def describe() -> list[dict[str, Any]]:
+    """What `tersenet targets` shows: each runtime, whether it is installed or how to install it, and what it is."""
+    rows = []
+    for target in TARGETS.values():
+        absent = missing(target)
+        table = capabilities(target)
+        rows.append(
+            {
+                "target": target.name,
+                "extension": target.extension,
+                "about": target.about,
+                "installed": not absent,
+                "version": None if absent else _version(target.requires[0]),
+                "install": install_line(target),
+                "missing": list(absent),
+                "integer_kernels": sorted(table.kernels),
+                "float_islands": table.floats is None or bool(table.floats),
+                "integer_io": table.integer_io,
+            }
+        )
+    return rows
+
+
+def _version(module: str) -> str | None:
+    try:
+        return version(DISTRIBUTIONS.get(module, module))
+    except PackageNotFoundError:
+        return None
+
+
+def target_of(path: Path) -> Target:
+    """The target that runs a file, by the file's extension; of two that share one, the first in the table.
+
+    Raises:
+        ModelError: no runtime here reads such files.
+    """
+    for target in TARGETS.values():
+        if target.extension == path.suffix:
+            return target
+    known = ", ".join(sorted({target.extension for target in TARGETS.values()}))
+    raise ModelError(f"{path} is not a file that a runtime here reads: its name must end in one of {known}.")
