@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from tersenet.errors import DataError, RecipeError, unknown
+from tersenet.numerics.clipping import least_entropy_range, least_error_range, percentile_range
+from tersenet.numerics.histogram import Histogram, extremes
 from tersenet.schemes import Scheme
 
 
@@ -23,14 +24,6 @@ class Estimator(Protocol):
 
     def range(self, scheme: Scheme) -> tuple[float, float]:
         """The range (low, high) for such a grid, from all that was observed."""
-
-
-def extremes(tensor: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value, which must be finite."""
-    low, high = (float(end) for end in torch.aminmax(tensor.detach()))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise DataError("a range cannot be estimated from NaN or infinity; look at the data or at the layer that made the tensor.")
-    return low, high
 
 
 def observed(low: float, high: float) -> tuple[float, float]:
@@ -85,9 +78,63 @@ class MovingAverage:
         return observed(self.low, self.high)
 
 
+@dataclass
+class Percentile:
+    """The range that keeps a percentage of all values, half of the others lost on each side.
+
+    Args:
+        percent: above 50, up to 100; 100 is `MinMax`.
+    """
+
+    percent: float = 99.99
+    histogram: Histogram = field(default_factory=Histogram, init=False)
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percent <= 100:
+            raise RecipeError(f"percent must be above 50 and at most 100, got {self.percent}.")
+
+    def observe(self, tensor: Tensor) -> None:
+        self.histogram.observe(tensor)
+
+    def range(self, scheme: Scheme) -> tuple[float, float]:
+        observed(self.histogram.low, self.histogram.high)
+        return percentile_range(self.histogram, self.percent)
+
+
+@dataclass
+class MeanSquaredError:
+    """The range with the least expected squared error; both ends are searched (`least_error_range`)."""
+
+    histogram: Histogram = field(default_factory=Histogram, init=False)
+
+    def observe(self, tensor: Tensor) -> None:
+        self.histogram.observe(tensor)
+
+    def range(self, scheme: Scheme) -> tuple[float, float]:
+        observed(self.histogram.low, self.histogram.high)
+        return least_error_range(self.histogram, scheme)
+
+
+@dataclass
+class Entropy:
+    """The range with the least relative entropy, TensorRT's criterion (`least_entropy_range`)."""
+
+    histogram: Histogram = field(default_factory=Histogram, init=False)
+
+    def observe(self, tensor: Tensor) -> None:
+        self.histogram.observe(tensor)
+
+    def range(self, scheme: Scheme) -> tuple[float, float]:
+        observed(self.histogram.low, self.histogram.high)
+        return least_entropy_range(self.histogram, scheme)
+
+
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "minmax": MinMax,
     "moving-average": MovingAverage,
+    "percentile": Percentile,
+    "mse": MeanSquaredError,
+    "entropy": Entropy,
 }
 
 
