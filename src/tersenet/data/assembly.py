@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.data import cuts
-from tersenet.data.labels import check_classes, fitted, names_of
+from tersenet.data.labels import check_classes, fitted, names_of, plain
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, strata
 from tersenet.data.tasks import Task, task_of, unlabelled
@@ -52,7 +52,7 @@ def assemble(
             raise DataError(f"every part must have the same inputs; {part} has {got}, another has {other}.")
         if [array.dtype == np.uint8 for array in found.inputs] != [array.dtype == np.uint8 for array in first.inputs]:
             raise DataError(f"inputs must be uint8 in every part or in none, or their scales would differ; {part} differs.")
-    labels = [part.labels for part in parts.values()]
+    labels = [None if part.labels is None else plain(part.labels) for part in parts.values()]
     class_names = tuple(str(entry) for entry in class_names) or names_of(labels)
     judged = task_of(task, next((found for found in labels if found is not None), None))
     ways = _preparations(preparation, first)

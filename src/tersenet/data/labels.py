@@ -9,6 +9,8 @@ import numpy as np
 from tersenet.data.tasks import Task
 from tersenet.errors import DataError
 
+WORDS = "OUST"  # numpy's kinds of objects, texts and bytes
+
 
 def class_indexes(labels: np.ndarray, part: str, class_names: Sequence[str]) -> np.ndarray:
     """Labels of a classification as int64 indexes: whole numbers, one-hot rows, (n, 1) columns, or names out of `class_names`.
@@ -16,7 +18,8 @@ def class_indexes(labels: np.ndarray, part: str, class_names: Sequence[str]) -> 
     Raises:
         DataError: fractions, negative numbers, NaN, names that are not classes, indexes beyond the class names, or another dtype.
     """
-    if labels.dtype.kind in "OUST":
+    labels = plain(labels)
+    if labels.dtype.kind in WORDS:
         return _indexes_of_names(labels, part, class_names)
     if labels.dtype.kind not in "biuf":
         raise DataError(f"the {part} part's labels have dtype {labels.dtype}; a classification needs integers from 0.")
@@ -74,8 +77,18 @@ def fitted(labels: np.ndarray, part: str, task: Task, class_names: Sequence[str]
 
 def names_of(labels: Sequence[np.ndarray | None]) -> tuple[str, ...]:
     """Class names, sorted, where labels are words; () where they are numbers."""
-    words = [part for part in labels if part is not None and part.dtype.kind in "OUST"]
+    words = [part for part in (plain(found) for found in labels if found is not None) if part.dtype.kind in WORDS]
     return tuple(sorted({str(name) for part in words for name in part.ravel().tolist()}))
+
+
+def plain(labels: np.ndarray) -> np.ndarray:
+    """Words that are all whole numbers, and objects that are, as int64: sorted as words, 10 would come before 2."""
+    if labels.dtype.kind not in WORDS:
+        return labels
+    try:
+        return np.array([int(str(entry)) for entry in labels.ravel().tolist()], dtype=np.int64).reshape(labels.shape)
+    except (ValueError, OverflowError):
+        return labels
 
 
 def check_classes(labelled: Sequence[tuple[str, np.ndarray]]) -> None:

@@ -43,6 +43,8 @@ def load(
         DataError: missing, unreadable, damaged or unfit; the message names the source.
         MissingDependencyError: a package that this kind of source needs is not installed.
     """
+    if not isinstance(source, str | Path | Data):
+        raise DataError(f"data must be a tersenet.Data or name a source ({LEGAL}), got {type(source).__name__}.")
     data = source if isinstance(source, Data) else _named(str(source), tuple(specs or ()), seed, trust, preparation)
     return data.bind(specs) if specs else data
 

@@ -48,15 +48,8 @@ def read_table(path: Path, seed: int, columns: tuple[str, str] = COLUMNS) -> Dat
             raise DataError(f"{path}: column {name!r} has {holes} empty cells of {len(column)}; fill them or take the rows out.")
     inputs = np.empty(len(texts), dtype=object)  # texts side by side, not in a rectangle as wide as the longest
     inputs[:] = [str(text) for text in texts]
-    part = read_part("train", inputs, _labels(labels))
+    part = read_part("train", inputs, np.array([str(label) for label in labels]))
     return Data.of(assemble({"train": part}, "text-classification", seed=seed), path.stem)
-
-
-def _labels(column: list[object]) -> np.ndarray:
-    try:
-        return np.array([int(str(cell)) for cell in column], dtype=np.int64)
-    except ValueError:
-        return np.array([str(cell) for cell in column])
 
 
 def _csv(path: Path, columns: tuple[str, str]) -> tuple[list[object], list[object]]:

@@ -12,6 +12,7 @@ import numpy as np
 from tersenet.errors import DataError, unknown
 
 Metric = Callable[[Any, Any], Any]
+PLAIN = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Task:
         metric: the metric's name.
         direction: ``higher`` or ``lower``, whichever is better.
         bounded: the metric lies in 0..1, so that drops count in percentage points; else in percent of float's value.
-        function: (outputs, labels) -> one number.
+        function: (outputs, labels) -> one number; None: the mean of `per_sample`.
         per_sample: (outputs, labels) -> (n,) numbers whose mean is the metric; None where it is not such a mean.
     """
 
@@ -33,12 +34,14 @@ class Task:
     metric: str
     direction: str
     bounded: bool
-    function: Metric
+    function: Metric | None = None
     per_sample: Metric | None = None
 
     def __post_init__(self) -> None:
         if self.direction not in ("higher", "lower"):
             raise DataError(unknown("direction of a metric", str(self.direction), ("higher", "lower")))
+        if self.function is None and self.per_sample is None:
+            raise DataError(f"task {self.name!r} needs a metric: a function, or one that scores each sample.")
 
     @classmethod
     def own(cls, function: Metric, metric: str, direction: str, bounded: bool = False) -> Task:
@@ -70,11 +73,11 @@ class Task:
             DataError: shapes do not fit, a label is out of range, or the metric is no number.
         """
         try:
-            value = float(self.function(outputs, labels))
-        except (TypeError, ValueError) as error:
-            if self.kind != "own":
-                raise
-            raise DataError(f"metric {self.metric!r} must return one number; it failed: {error}") from error
+            value = float((self.function or self._mean)(outputs, labels))
+        except DataError:
+            raise
+        except Exception as error:  # a user's own metric may raise anything
+            raise DataError(f"metric {self.metric!r} must return one number; it failed: {type(error).__name__}: {error}") from error
         if not isfinite(value):
             raise DataError(f"metric {self.metric!r} is {value}; it must be a finite number. The outputs may hold NaN.")
         return value
@@ -82,6 +85,10 @@ class Task:
     def scores(self, outputs: Any, labels: Any) -> np.ndarray | None:
         """(n,) numbers whose mean is the metric, for a paired interval; None where it is not such a mean."""
         return None if self.per_sample is None else np.asarray(self.per_sample(outputs, labels), dtype=np.float64)
+
+    def _mean(self, outputs: Any, labels: Any) -> float:
+        scores: Any = self.scores(outputs, labels)  # not None where there is no function
+        return float(scores.mean())
 
     def drop_points(self, float_value: float, value: float) -> float:
         """How much worse `value` is than float's: worse is positive.
@@ -101,8 +108,12 @@ class Task:
 
     def identity(self) -> list[str]:
         """What a fingerprint knows of the task."""
-        function = f"{getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', type(self.function).__name__)}"
-        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), function]
+        function = self.function or self.per_sample
+        code = getattr(function, "__code__", None)  # two lambdas have one name; their code tells them apart
+        constants = () if code is None else (repr(item) for item in code.co_consts if isinstance(item, PLAIN))
+        body = [] if code is None else [code.co_code.hex(), *map(str, code.co_names), *constants]
+        name = getattr(function, "__qualname__", type(function).__name__)
+        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), name, *body]
 
 
 def predicted(outputs: Any, labels: np.ndarray) -> np.ndarray:
@@ -189,27 +200,19 @@ def _flat(outputs: Any) -> np.ndarray:
     return np.concatenate([np.asarray(array, dtype=np.float64).reshape(len(array), -1) for array in arrays], axis=1)
 
 
-def _mean(per_sample: Metric) -> Metric:
-    def metric(outputs: Any, labels: Any) -> float:
-        return float(per_sample(outputs, labels).mean())
-
-    metric.__qualname__ = f"mean of {per_sample.__qualname__}"
-    return metric
-
-
 def _accuracy(name: str) -> Task:
-    return Task(name, "classification", "accuracy", "higher", True, _mean(correct), correct)
+    return Task(name, "classification", "accuracy", "higher", True, None, correct)
 
 
 ACCURACY = _accuracy("classification")
-AGREEMENT = Task("agreement", "agreement", "agreement with float", "higher", True, _mean(same_class), same_class)
-FIDELITY = Task("fidelity", "agreement", "share of float's signal kept", "higher", True, _mean(fidelity), fidelity)
+AGREEMENT = Task("agreement", "agreement", "agreement with float", "higher", True, None, same_class)
+FIDELITY = Task("fidelity", "agreement", "share of float's signal kept", "higher", True, None, fidelity)
 TASKS = {
     "classification": ACCURACY,
     "image-classification": _accuracy("image-classification"),
     "text-classification": _accuracy("text-classification"),
     "audio-classification": _accuracy("audio-classification"),
-    "regression": Task("regression", "regression", "mean squared error", "lower", False, _mean(squared_error), squared_error),
+    "regression": Task("regression", "regression", "mean squared error", "lower", False, None, squared_error),
     "agreement": AGREEMENT,
     "fidelity": FIDELITY,
 }

@@ -283,6 +283,10 @@ def test_labels_in_the_forms_that_people_have() -> None:
     for form in (np.eye(3)[y], np.eye(3, dtype=np.uint8)[y], y[:, None], y.astype(np.float32), y.astype(np.uint8), list(y)):
         assert np.array_equal(Data.from_arrays(evaluation=(samples(9), form), task="classification").evaluation.labels, y)
     named = Data.from_arrays(evaluation=(samples(9), np.array(["cat", "ant", "bee"])[y]))
+    numbers = Data.from_arrays(evaluation=(samples(12), np.arange(12).astype(str)))
+    assert numbers.class_names == () and numbers.evaluation.labels.tolist() == list(range(12))
+    objects = Data.from_arrays(evaluation=(samples(12), np.arange(12).astype(object)))
+    assert objects.class_names == () and objects.evaluation.labels.tolist() == list(range(12))
     assert named.class_names == ("ant", "bee", "cat") and named.evaluation.labels[:3].tolist() == [2, 0, 1]
 
 

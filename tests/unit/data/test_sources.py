@@ -348,6 +348,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "data.xyz").write_text("?")
     with pytest.raises(DataError, match="of no known kind"):
         load(tmp_path / "data.xyz")
+    with pytest.raises(DataError, match=r"must be a tersenet\.Data or name a source .*, got tuple"):
+        load((1, 2))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="not fetched from the hub"):
         load("hf:somebody/something")
 

@@ -1,5 +1,6 @@
 """What outputs are judged by."""
 
+import pickle
 from math import inf
 
 import numpy as np
@@ -60,6 +61,10 @@ def test_regression() -> None:
         MSE.value(outputs * np.nan, labels)
 
 
+def test_built_in_tasks_can_be_sent_to_another_process() -> None:
+    assert all(pickle.loads(pickle.dumps(task)) == task for task in TASKS.values())
+
+
 def test_drop_points() -> None:
     assert ACCURACY.drop_points(0.91, 0.905) == pytest.approx(0.5)
     assert ACCURACY.drop_points(0.90, 0.91) == pytest.approx(-1.0)
@@ -77,6 +82,12 @@ def test_a_users_own_metric() -> None:
     assert task.scores(np.zeros(2), np.zeros(2)) is None and (task.kind, task.bounded) == ("own", False)
     with pytest.raises(DataError, match="must return one number"):
         Task.own(lambda outputs, labels: outputs, "m", "higher").value(np.zeros(3), None)
+    with pytest.raises(DataError, match="ZeroDivisionError"):
+        Task.own(lambda outputs, labels: 1 / 0, "m", "higher").value(np.zeros(3), None)
+    one, other = (Task.own(function, "m", "higher") for function in (lambda outputs, labels: 1.0, lambda outputs, labels: 2.0))
+    assert one.identity() != other.identity()
+    with pytest.raises(DataError, match="needs a metric"):
+        Task("t", "own", "m", "higher", True)
     with pytest.raises(DataError, match="is nan"):
         Task.own(lambda outputs, labels: np.nan, "m", "higher").value(np.zeros(3), None)
     with pytest.raises(DataError, match="unknown direction of a metric 'up'"):
