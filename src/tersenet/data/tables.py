@@ -72,11 +72,12 @@ def _parquet(path: Path, columns: tuple[str, str]) -> tuple[list[object], list[o
         with parquet.ParquetFile(path) as file:
             _check_columns(path, columns, file.schema_arrow.names)
             table = file.read(columns=list(columns))
+            texts, labels = (table.column(column).to_pylist() for column in columns)
     except DataError:
         raise
     except Exception as error:  # whatever a damaged file makes the parser raise
         raise DataError(f"{path} cannot be read as parquet: {error}.") from error
-    return table.column(columns[0]).to_pylist(), table.column(columns[1]).to_pylist()
+    return texts, labels
 
 
 def _check_columns(path: Path, columns: tuple[str, str], found: list[str]) -> None:
