@@ -1,0 +1,38 @@
+"""The exporter: graph and plan in, one .tflite file out. What it needs of the runtime is imported on first use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tersenet.capabilities import Capabilities
+from tersenet.errors import MissingDependencyError
+from tersenet.target import Export, ExportOptions
+from tersenet.targets.litert.capabilities import LITERT
+
+if TYPE_CHECKING:
+    from tersenet.model import Model
+
+
+class LiteRTExporter:
+    """Writes .tflite files for LiteRT."""
+
+    def capabilities(self, cpu: str) -> Capabilities:
+        """What the runtime can do; the same on every instruction set."""
+        return LITERT
+
+    def export(self, model: Model, path: Path, options: ExportOptions) -> Export:
+        """Write one file: integer where the plan says so, float where there is none.
+
+        Raises:
+            UnsupportedError: an operator that the runtime cannot run.
+            MissingDependencyError: the packages that hold the schema are not installed.
+        """
+        try:
+            from tersenet.formats.tflite import write
+            from tersenet.targets.litert.network import lower
+        except ImportError as error:
+            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}); install them: pip install 'tersenet[litert]'") from error
+        lowered = lower(model, self.capabilities(options.cpu), options)
+        path.write_bytes(write(lowered.graph))
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names)

@@ -1,0 +1,343 @@
+"""Operators that put values elsewhere and compute nothing: integers pass through them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from tersenet.graph.operators import kind_of
+from tersenet.graph.walk import bind, is_constant, shape_of
+from tersenet.targets.litert.layout import Order, channels_last, identity, relabelled, same_memory, stored, through_reshape, with_new, without
+from tersenet.targets.litert.lowering import Lowering, Stored, same_grid
+from tersenet.targets.litert.operators.convolution import flattened_columns
+
+ELEMENT_BY_ELEMENT = {"relu", "relu6", "clamp", "sigmoid", "tanh", "hardswish", "hardsigmoid", "silu", "gelu", "elu", "leaky_relu"}
+SPATIAL = {"conv1d", "conv2d", "depthwise_conv2d", "depthwise_conv1d", "conv_transpose2d", "conv_transpose1d", "max_pool2d", "avg_pool2d"}
+
+
+def reshape(low: Lowering, node: fx.Node) -> None:
+    """Merged and split axes. An image that is flattened for linear layers alone stays as it lies, and their columns move instead."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    shape, target = shape_of(source), shape_of(node)
+    value = low.read(node, source, position=0)
+    wanted, order = through_reshape(shape, value.order, target, images=_has_images(low))
+    if value.columns is None and not same_memory(shape, wanted, value.order) and len(target) == 2 and target[0] == shape[0] and _only_linear(low, node):
+        columns = flattened_columns(shape, value.order)
+        low.define(node, Stored(low.reshape(value.tensor, target), identity(2), value.encoding, columns))
+        return
+    value = low.convert(value, wanted, value.encoding, tuple(shape))
+    low.define(node, Stored(low.reshape(value.tensor, stored(target, order)), order, value.encoding))
+
+
+def _has_images(low: Lowering) -> bool:
+    return any(kind_of(node) in SPATIAL for node in low.module.graph.nodes)
+
+
+def _only_linear(low: Lowering, node: fx.Node) -> bool:
+    """Whether only linear layers read a value, perhaps through operators that work element by element."""
+    for reader in node.users:
+        kind = kind_of(reader)
+        if kind in ELEMENT_BY_ELEMENT:
+            if not _only_linear(low, reader):
+                return False
+        elif kind != "linear" or reader.args[0] is not node:
+            return False
+    return bool(node.users)
+
+
+def permute(low: Lowering, node: fx.Node) -> None:
+    """Stored axes get new names; nothing moves until an operator asks for it."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    rank = len(shape_of(source))
+    value = low.read(node, source, position=0)
+    low.define(node, Stored(value.tensor, relabelled(value.order, _permutation(node, rank)), value.encoding))
+
+
+def _permutation(node: fx.Node, rank: int) -> list[int]:
+    arguments = bind(node)
+    axes = list(range(rank))
+    if "dims" in arguments:
+        return [int(axis) for axis in arguments["dims"]]
+    if "source" in arguments:
+        moved = [axis % rank for axis in arguments["source"]]
+        places = dict(zip([axis % rank for axis in arguments["destination"]], moved, strict=True))
+        rest = iter(axis for axis in axes if axis not in moved)
+        return [places[place] if place in places else next(rest) for place in axes]
+    if "dim0" in arguments:
+        first, second = arguments["dim0"] % rank, arguments["dim1"] % rank
+        axes[first], axes[second] = axes[second], axes[first]
+        return axes
+    return axes[::-1]
+
+
+def concat(low: Lowering, node: fx.Node) -> None:
+    """Values side by side along one axis."""
+    children: Sequence[Any] = bind(node)["tensors"]
+    children = [child for child in children if shape_of(child) != (0,)]
+    axis = int(bind(node)["dim"]) % len(shape_of(node))
+    order = next((low.values[child].order for child in children if not is_constant(child)), identity(len(shape_of(node))))
+    values = _alike(low, node, children, order)
+    tensors = [value.tensor for value in values]
+    shape = stored(shape_of(node), order)
+    made = low.like("CONCATENATION", tensors, tensors[0], shape, axis=order.index(axis))
+    low.define(node, Stored(made, order, values[0].encoding))
+
+
+def _alike(low: Lowering, node: fx.Node, children: Sequence[Any], order: Order) -> list[Stored]:
+    """Values in one order and on one grid: the plan's for the result, else the one that they share, else floats."""
+    planned = low.plan.values.get(node.name)
+    if low.unit(node) is None:
+        grids = [None if is_constant(child) else low.values[child].encoding for child in children]
+        planned = grids[0] if all(same_grid(grid, grids[0]) for grid in grids) else None
+    values = []
+    for position, child in enumerate(children):
+        value = low.read(node, child, order, position)
+        values.append(low.convert(value, order, planned if low.tensors[value.tensor].dtype in ("float32", "int8", "int16") else None, tuple(shape_of(child))))
+    return values
+
+
+def stack(low: Lowering, node: fx.Node) -> None:
+    """Values side by side along a new axis."""
+    children = bind(node)["tensors"]
+    rank = len(shape_of(node))
+    axis = int(bind(node)["dim"]) % rank
+    order = next((low.values[child].order for child in children if not is_constant(child)), identity(rank - 1))
+    values = _alike(low, node, children, order)
+    grown = with_new(order, axis)
+    options = {"valuesCount": len(children), "axis": grown.index(axis)}
+    made = low.like("PACK", [value.tensor for value in values], values[0].tensor, stored(shape_of(node), grown), **options)
+    low.define(node, Stored(made, grown, values[0].encoding))
+
+
+def split(low: Lowering, node: fx.Node) -> None:
+    """One value in several parts; each is a slice, and parts that nobody reads cost nothing."""
+    arguments = bind(node)
+    source = arguments["self"]
+    value = low.read(node, source, position=0)
+    axis = int(arguments["dim"]) % len(shape_of(source))
+    parts = [tuple(part.shape) for part in node.meta["val"]]
+    readers = _parts(node)
+    place = value.order.index(axis)
+    sizes = [part[axis] for part in parts]
+    shapes = [stored(part, value.order) for part in parts]
+    if len(set(sizes)) == 1:
+        code, inputs = "SPLIT", (low.array([place], "int32"), value.tensor)
+    else:
+        code, inputs = "SPLIT_V", (value.tensor, low.array(sizes, "int32"), low.array([place], "int32"))
+    made = low.several(code, inputs, value.tensor, shapes, numSplits=len(parts))
+    for index, reader in readers:
+        low.define(reader, Stored(made[index], value.order, value.encoding))
+
+
+def unbind(low: Lowering, node: fx.Node) -> None:
+    """One value in parts of size 1 whose axis is gone."""
+    arguments = bind(node)
+    source = arguments["self"]
+    value = low.read(node, source, position=0)
+    axis = int(arguments["dim"]) % len(shape_of(source))
+    order = without(value.order, [axis])
+    shapes = [stored(tuple(part.shape), order) for part in node.meta["val"]]
+    made = low.several("UNPACK", (value.tensor,), value.tensor, shapes, num=len(shapes), axis=value.order.index(axis))
+    for index, reader in _parts(node):
+        low.define(reader, Stored(made[index], order, value.encoding))
+
+
+def _parts(node: fx.Node) -> list[tuple[int, fx.Node]]:
+    return [(int(reader.args[1]), reader) for reader in node.users]  # type: ignore[arg-type]
+
+
+def part(low: Lowering, node: fx.Node) -> None:
+    """An element of an operator's several results: made with the operator itself."""
+    if node not in low.values:
+        raise low.refuse(node, "it takes a part of a result that has none there")
+
+
+def slice_(low: Lowering, node: fx.Node) -> None:
+    """A range along one axis; slices of slices become one operator."""
+    if len(node.users) == 1 and kind_of(next(iter(node.users))) == "slice" and not low.plan.uses and node not in low.returned:
+        return  # the last of the chain does it all
+    chain = [node]
+    while isinstance(chain[0].args[0], fx.Node) and kind_of(chain[0].args[0]) == "slice" and chain[0].args[0] not in low.values:
+        chain.insert(0, chain[0].args[0])
+    source = chain[0].args[0]
+    assert isinstance(source, fx.Node)
+    value = low.read(chain[0], source, position=0)
+    rank = len(shape_of(source))
+    begin, step = [0] * rank, [1] * rank
+    for link in chain:
+        axis, start, stride = _range(link)
+        begin[axis] += start * step[axis]
+        step[axis] *= stride
+    shape = shape_of(node)
+    end = [first + (size - 1) * stride + 1 for first, size, stride in zip(begin, shape, step, strict=True)]
+    ends = (stored(begin, value.order), stored(end, value.order), stored(step, value.order))
+    low.define(node, Stored(cut(low, value.tensor, stored(shape, value.order), *ends), value.order, value.encoding))
+
+
+def cut(low: Lowering, tensor: int, shape: Sequence[int], begin: Sequence[int], end: Sequence[int], step: Sequence[int]) -> int:
+    """A range of a stored tensor: SLICE, which XNNPACK has, where no element is skipped."""
+    if tuple(shape) == low.tensors[tensor].shape:
+        return tensor
+    if all(stride == 1 for stride in step):
+        return low.like("SLICE", (tensor, low.array(begin, "int32"), low.array(shape, "int32")), tensor, shape)
+    places = [low.array(numbers, "int32") for numbers in (begin, end, step)]
+    return low.like("STRIDED_SLICE", (tensor, *places), tensor, shape)
+
+
+def _range(node: fx.Node) -> tuple[int, int, int]:
+    """Axis, first index and step of one slice."""
+    arguments = bind(node)
+    size = shape_of(arguments["self"])
+    axis = int(arguments["dim"]) % len(size)
+    start = arguments["start"] if arguments["start"] is not None else 0
+    start = min(max(start + size[axis] if start < 0 else start, 0), size[axis])
+    return axis, int(start), int(arguments.get("step", 1))
+
+
+def select(low: Lowering, node: fx.Node) -> None:
+    """One index along an axis, which is gone then."""
+    arguments = bind(node)
+    source = arguments["self"]
+    value = low.read(node, source, position=0)
+    shape = list(shape_of(source))
+    axis = int(arguments["dim"]) % len(shape)
+    index = int(arguments["index"]) % shape[axis]
+    begin = [index if other == axis else 0 for other in range(len(shape))]
+    sizes = [1 if other == axis else size for other, size in enumerate(shape)]
+    end = [first + size for first, size in zip(begin, sizes, strict=True)]
+    ones = [1] * len(shape)
+    taken = cut(low, value.tensor, stored(sizes, value.order), stored(begin, value.order), stored(end, value.order), ones)
+    order = without(value.order, [axis])
+    low.define(node, Stored(low.reshape(taken, stored(shape_of(node), order)), order, value.encoding))
+
+
+def pad(low: Lowering, node: fx.Node) -> None:
+    """Constant or mirrored values around; negative amounts cut off."""
+    arguments = bind(node)
+    source = arguments["self"]
+    rank = len(shape_of(source))
+    amounts = [int(amount) for amount in arguments.get("pad", arguments.get("padding"))]
+    mode = arguments.get("mode") or ("reflect" if kind_of(node) == "reflection_pad" else "constant")
+    if len(node.users) == 1 and _absorbed(low, node):
+        return
+    value = low.read(node, source, position=0)
+    table = [(0, 0)] * rank
+    for index in range(len(amounts) // 2):
+        table[rank - 1 - index] = (amounts[2 * index], amounts[2 * index + 1])
+    tensor, shape = _cropped(low, value, table, list(shape_of(source)))
+    table = [(max(before, 0), max(behind, 0)) for before, behind in table]
+    if any(side for sides in table for side in sides):
+        tensor = _padded(low, node, value, tensor, [table[axis] for axis in value.order], mode)
+    low.define(node, Stored(tensor, value.order, value.encoding))
+
+
+def _absorbed(low: Lowering, node: fx.Node) -> bool:
+    """Whether the convolution that reads this pad does it itself."""
+    from tersenet.targets.litert.operators.convolution import _without_pad
+
+    reader = next(iter(node.users))
+    if kind_of(reader) not in ("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d") or node in low.returned:
+        return False
+    return _without_pad(low, reader, node, [(0, 0), (0, 0)])[0] is not node
+
+
+def _cropped(low: Lowering, value: Stored, table: Sequence[tuple[int, int]], shape: list[int]) -> tuple[int, list[int]]:
+    begin = [max(-before, 0) for before, _ in table]
+    end = [size + min(behind, 0) for size, (_, behind) in zip(shape, table, strict=True)]
+    sizes = [last - first for first, last in zip(begin, end, strict=True)]
+    ones = [1] * len(shape)
+    places = (stored(begin, value.order), stored(end, value.order), ones)
+    return cut(low, value.tensor, stored(sizes, value.order), *places), sizes
+
+
+def _padded(low: Lowering, node: fx.Node, value: Stored, tensor: int, table: list[tuple[int, int]], mode: str) -> int:
+    held = low.tensors[tensor]
+    shape = [size + before + behind for size, (before, behind) in zip(held.shape, table, strict=True)]
+    amounts = low.array(table, "int32")
+    if mode == "reflect":
+        return low.like("MIRROR_PAD", (tensor, amounts), tensor, shape, mode=0)
+    if mode == "replicate" or mode == "circular":
+        return _padded_by_parts(low, tensor, table, circular=mode == "circular")
+    number = bind(node).get("value") or 0
+    if number == 0:
+        return low.like("PAD", (tensor, amounts), tensor, shape)
+    if value.encoding is not None:
+        from tersenet.targets.litert.operators.elementwise import _on_grid
+
+        number = _on_grid(number, value.encoding)
+    number = float(np.clip(number, np.finfo(np.float32).min, np.finfo(np.float32).max)) if held.dtype == "float32" else int(number)
+    return low.like("PADV2", (tensor, amounts, low.array([number], held.dtype, held.numbers)), tensor, shape)
+
+
+def _padded_by_parts(low: Lowering, tensor: int, table: list[tuple[int, int]], *, circular: bool) -> int:
+    """The edge's values, or those of the other end, put in front and behind, axis by axis."""
+    for axis, (before, behind) in enumerate(table):
+        shape = list(low.tensors[tensor].shape)
+        size = shape[axis]
+        starts = (size - before, 0) if circular else (0, size - 1)
+        front, back = (_strip(low, tensor, axis, start, count, circular=circular) for start, count in zip(starts, (before, behind), strict=True))
+        parts = [*front, tensor, *back]
+        if len(parts) > 1:
+            shape[axis] = size + before + behind
+            tensor = low.like("CONCATENATION", parts, tensor, shape, axis=axis)
+    return tensor
+
+
+def _strip(low: Lowering, tensor: int, axis: int, start: int, count: int, *, circular: bool) -> list[int]:
+    if count == 0:
+        return []
+    shape = list(low.tensors[tensor].shape)
+    width = count if circular else 1
+    begin = [start if other == axis else 0 for other in range(len(shape))]
+    sizes = [width if other == axis else size for other, size in enumerate(shape)]
+    end = [first + size for first, size in zip(begin, sizes, strict=True)]
+    strip = cut(low, tensor, sizes, begin, end, [1] * len(shape))
+    return [strip] if circular else [strip] * count
+
+
+def pixel_shuffle(low: Lowering, node: fx.Node) -> None:
+    """Channels to space. torch has the block's position behind the channel, DEPTH_TO_SPACE in front of it."""
+    arguments = bind(node)
+    factor = int(arguments["upscale_factor"])
+    value = low.read(node, arguments["self"], channels_last(4), 0)
+    batch, height, width, channels = low.tensors[value.tensor].shape
+    tensor = _channels_moved(low, value.tensor, (channels // factor**2, factor**2))
+    shape = (batch, height * factor, width * factor, channels // factor**2)
+    low.define(node, Stored(low.like("DEPTH_TO_SPACE", (tensor,), tensor, shape, blockSize=factor), value.order, value.encoding))
+
+
+def pixel_unshuffle(low: Lowering, node: fx.Node) -> None:
+    """Space to channels, the inverse of `pixel_shuffle`."""
+    arguments = bind(node)
+    factor = int(arguments["downscale_factor"])
+    value = low.read(node, arguments["self"], channels_last(4), 0)
+    batch, height, width, channels = low.tensors[value.tensor].shape
+    shape = (batch, height // factor, width // factor, channels * factor**2)
+    tensor = low.like("SPACE_TO_DEPTH", (value.tensor,), value.tensor, shape, blockSize=factor)
+    low.define(node, Stored(_channels_moved(low, tensor, (factor**2, channels)), value.order, value.encoding))
+
+
+def channel_shuffle(low: Lowering, node: fx.Node) -> None:
+    """Channels of all groups interleaved."""
+    arguments = bind(node)
+    groups = int(arguments["groups"])
+    rank = len(shape_of(node))
+    value = low.read(node, arguments["self"], channels_last(rank), 0)
+    channels = shape_of(node)[1]
+    low.define(node, Stored(_channels_moved(low, value.tensor, (groups, channels // groups)), value.order, value.encoding))
+
+
+def _channels_moved(low: Lowering, tensor: int, pair: tuple[int, int]) -> int:
+    """The last axis taken as (first, second) and written as (second, first)."""
+    if 1 in pair:
+        return tensor
+    held = low.tensors[tensor]
+    rows = int(np.prod(held.shape[:-1]))
+    flat = low.reshape(tensor, (rows, *pair))
+    turned = low.like("TRANSPOSE", (flat, low.array([0, 2, 1], "int32")), flat, (rows, pair[1], pair[0]))
+    return low.reshape(turned, held.shape)
