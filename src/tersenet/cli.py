@@ -128,9 +128,9 @@ def targets(as_json: bool) -> int:
 def report(folder: str, opens: bool) -> int:
     """Redraw the page of a run from its record."""
     from tersenet.record import Report
-    from tersenet.report.html import write_page
+    from tersenet.report import html
 
-    page = write_page(Report.read(Path(folder)), Path(folder))
+    page = html.write(Report.read(Path(folder)), Path(folder))
     click.echo(str(page))
     if opens:
         click.launch(str(page))

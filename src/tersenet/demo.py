@@ -17,7 +17,7 @@ from tersenet.model import Model
 from tersenet.record import Report
 from tersenet.targets import table
 
-EPOCHS = 30
+EPOCHS = 12
 BATCH = 64
 
 Progress = Callable[[int, int, str], None]

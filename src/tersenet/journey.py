@@ -30,8 +30,8 @@ from tersenet.plan import QuantizationPlan
 from tersenet.proof import Conditions, Known, Pair, prove
 from tersenet.recipe import Recipe, find_recipe
 from tersenet.record import ArtifactRecord, DataRecord, FloatOperator, ModelRecord, Report, TrailEntry
+from tersenet.report import html
 from tersenet.report.advice import advised
-from tersenet.report.html import write_page
 from tersenet.step import Change, Context, StepResult
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
@@ -267,7 +267,7 @@ class _Journey:
         write_file(folder / "recipe.json", json.dumps(self.recipe.to_json(), indent=1) + "\n")
         write_file(folder / "log.txt", "\n".join(self.log) + "\n")
         report.write(folder)
-        write_page(report, folder)
+        html.write(report, folder)
 
     def _say(self, line: str) -> None:
         self.log.append(line)

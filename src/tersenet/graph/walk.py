@@ -9,6 +9,10 @@ import torch
 from torch import fx
 
 
+# The tracer holds the user's module under this name; it is no part of a layer's own.
+TRACED = "inner"
+
+
 def copy(module: fx.GraphModule) -> fx.GraphModule:
     """A graph of its own over the same tensors; names of nodes and metadata stay."""
     graph = fx.Graph()
@@ -116,7 +120,7 @@ def layer_of(node: fx.Node) -> str:
         if child.op == "get_attr" and str(child.target).rpartition(".")[2] == "weight":
             return str(child.target).rpartition(".")[0] or node.name
     stack = node.meta.get("nn_module_stack") or {}
-    paths = [path for path, _ in stack.values() if path and not path.startswith("_empty")]
+    paths = [path.removeprefix(f"{TRACED}.") for path, _ in stack.values() if path and not path.startswith("_empty") and path != TRACED]
     return paths[-1] if paths else node.name
 
 

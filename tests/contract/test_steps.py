@@ -1,0 +1,53 @@
+"""Every step keeps the contract, and the contract catches steps that do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from tersenet import Override, Quantize
+from tersenet.errors import TersenetError
+from tersenet.model import Model
+from tersenet.step import Change, Context, Step, StepResult
+from tersenet.testing.step import BrokenPromise, check_step
+
+QUANTIZED = [
+    Quantize(),
+    Quantize(ranges="percentile", range_numbers=(("percent", 99.9),), granularity="per-tensor"),
+    Quantize(power_of_two=True, symmetric=True, weight_ranges="mse", full_range=True),
+    Quantize(keep_float=("head",), overrides=(Override("stem*", ranges="mse"),)),
+]
+
+
+@pytest.mark.parametrize("step", QUANTIZED, ids=range(len(QUANTIZED)))
+def test_quantize(step):
+    check_step(step)
+
+
+@dataclass(frozen=True)
+class Same(Step):
+    kind: ClassVar[str] = "same"
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        return StepResult(model, (Change("nothing", "on purpose"),))
+
+
+@dataclass(frozen=True)
+class Meddling(Step):
+    kind: ClassVar[str] = "meddling"
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        next(iter(model.graph.parameters())).data.add_(1)
+        return StepResult(model.without_plans(), (Change("weights", "meddled"),))
+
+
+def test_a_step_that_returns_its_input_is_caught():
+    with pytest.raises(BrokenPromise, match="not a new one"):
+        check_step(Same())
+
+
+def test_a_step_that_changes_its_input_is_caught():
+    with pytest.raises(TersenetError, match="changed the model"):
+        check_step(Meddling())
