@@ -78,7 +78,7 @@ def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict
             return parts, []
         missing = ["calibration"]
     train = parts["train"]
-    chosen = cuts.cut(len(train), strata(train.labels), seed, missing)
+    chosen = cuts.cut(train.inputs, strata(train.labels), seed, missing)
     made = {**parts, **{part: train[index] for part, index in chosen.items()}}
     if "calibration" in missing:
         made["calibration"] = replace(made["calibration"], labels=None)

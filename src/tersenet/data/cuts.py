@@ -30,12 +30,14 @@ def pick(labels: np.ndarray | None, count: int, generator: np.random.Generator, 
     return generator.permutation(order[places])
 
 
-def cut(total: int, labels: np.ndarray | None, seed: int, parts: Sequence[str]) -> dict[str, np.ndarray]:
+def cut(inputs: Sequence[np.ndarray], labels: np.ndarray | None, seed: int, parts: Sequence[str]) -> dict[str, np.ndarray]:
     """Cut samples, stratified and seeded: 20 % evaluation, 10 % selection, up to 512 calibration (at most half of what is left), the rest train.
 
+    Copies of one sample stay together, so that no part holds what another does; shares are then of different samples.
+
     Args:
-        total: how many samples.
-        labels: (total,) classes to stratify by; None for none.
+        inputs: (n, ...) arrays.
+        labels: (n,) classes to stratify by; None for none.
         parts: which of evaluation, selection, calibration to cut off.
 
     Returns:
@@ -44,18 +46,29 @@ def cut(total: int, labels: np.ndarray | None, seed: int, parts: Sequence[str]) 
     Raises:
         DataError: too few samples.
     """
+    total = len(inputs[0])
     if total < FEWEST:
         raise DataError(f"{total} samples are too few to cut {', '.join(parts)} off them; at least {FEWEST} are needed (or give the parts yourself).")
+    first = first_copies(inputs)
+    left = np.unique(first)
+    if len(left) < FEWEST:  # a handful of different samples: copies cannot but be in several parts
+        first = left = np.arange(total)
     generator = np.random.default_rng(seed)
-    left = np.arange(total)
-    chosen = {}
+    different, chosen = len(left), {}
     for part in ("evaluation", "selection", "calibration"):
         if part not in parts:
             continue
-        count = min(CALIBRATION_MOST, len(left) // 2) if part == "calibration" else max(1, round(SHARES[part] * total))
-        chosen[part] = left[pick(None if labels is None else labels[left], count, generator, len(left))]
-        left = np.setdiff1d(left, chosen[part], assume_unique=True)
-    return {**chosen, "train": generator.permutation(left)}
+        count = min(CALIBRATION_MOST, len(left) // 2) if part == "calibration" else max(1, round(SHARES[part] * different))
+        taken = left[pick(None if labels is None else labels[left], count, generator, len(left))]
+        left = np.setdiff1d(left, taken, assume_unique=True)
+        chosen[part] = _with_copies(taken, first)[: CALIBRATION_MOST if part == "calibration" else total]
+    return {**chosen, "train": _with_copies(generator.permutation(left), first)}
+
+
+def _with_copies(index: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The samples of `index`, each with its copies behind all of them."""
+    copies = np.flatnonzero(np.isin(first, index))
+    return np.concatenate([index, np.setdiff1d(copies, index, assume_unique=True)])
 
 
 def shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
@@ -79,10 +92,19 @@ def shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
 
 def repeats(inputs: Sequence[np.ndarray]) -> int:
     """How many samples are copies of an earlier one."""
+    first = first_copies(inputs)
+    return len(first) - len(np.unique(first))
+
+
+def first_copies(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) for each sample the index of the first that equals it, byte for byte: its own where there is none."""
     sums = _checksums(inputs)
+    first = np.arange(len(sums))
     values, counts = np.unique(sums, return_counts=True)
-    suspects = np.flatnonzero(np.isin(sums, values[counts > 1]))
-    return len(suspects) - len({_row(inputs, int(index)) for index in suspects})
+    seen: dict[bytes, int] = {}
+    for index in np.flatnonzero(np.isin(sums, values[counts > 1])):
+        first[index] = seen.setdefault(_row(inputs, int(index)), int(index))
+    return first
 
 
 def _checksums(inputs: Sequence[np.ndarray]) -> np.ndarray:

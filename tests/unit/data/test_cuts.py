@@ -12,12 +12,13 @@ PARTS = ("evaluation", "selection", "calibration")
 @given(st.integers(5, 3000), st.integers(1, 12), st.integers(0, 9), st.booleans())
 def test_a_cut_is_a_partition(total: int, number: int, seed: int, labelled: bool) -> None:
     labels = np.random.default_rng(seed).integers(0, number, total) if labelled else None
-    chosen = cuts.cut(total, labels, seed, PARTS)
+    x = [np.arange(total)]
+    chosen = cuts.cut(x, labels, seed, PARTS)
     assert sorted(np.concatenate(list(chosen.values())).tolist()) == list(range(total))
     assert all(len(index) for index in chosen.values())
     assert len(chosen["evaluation"]) == max(1, round(0.2 * total)) and len(chosen["selection"]) == max(1, round(0.1 * total))
     assert len(chosen["calibration"]) <= min(512, len(chosen["train"]))
-    again = cuts.cut(total, labels, seed, PARTS)
+    again = cuts.cut(x, labels, seed, PARTS)
     assert all(np.array_equal(again[part], index) for part, index in chosen.items())
 
 
@@ -31,13 +32,33 @@ def test_each_class_has_its_share(total: int, number: int, share: float, seed: i
         assert abs((labels[index] == value).sum() - (labels == value).sum() * count / total) <= 1 + 1e-9
 
 
+@given(st.integers(5, 60), st.integers(1, 40), st.integers(0, 9))
+def test_copies_of_a_sample_stay_in_one_part(different: int, more: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.permutation(np.concatenate([np.arange(different), generator.integers(0, different, more)]))
+    chosen = cuts.cut([values[:, None], values], values % 3, seed, PARTS)
+    assert sorted(np.concatenate(list(chosen.values())).tolist()) == list(range(len(values)))
+    held = [set(values[index].tolist()) for index in chosen.values()]
+    assert sum(map(len, held)) == len(set.union(*held)) == different and all(held)
+
+
+def test_a_handful_of_different_samples_is_cut_all_the_same() -> None:
+    chosen = cuts.cut([np.arange(100) % 4], None, 0, PARTS)
+    assert {part: len(index) for part, index in chosen.items()} == {"evaluation": 20, "selection": 10, "calibration": 35, "train": 35}
+
+
+def test_calibration_keeps_its_limit_whatever_the_copies() -> None:
+    chosen = cuts.cut([np.arange(4000) % 1000], None, 0, PARTS)
+    assert len(chosen["calibration"]) == 512 and len(chosen["evaluation"]) == 800
+
+
 def test_another_seed_is_another_cut() -> None:
-    one, other = (cuts.cut(500, None, seed, PARTS) for seed in (0, 1))
+    one, other = (cuts.cut([np.arange(500)], None, seed, PARTS) for seed in (0, 1))
     assert set(one["evaluation"].tolist()) != set(other["evaluation"].tolist())
 
 
 def test_a_source_with_a_test_part_keeps_its_samples() -> None:
-    chosen = cuts.cut(1000, None, 0, ("selection", "calibration"))
+    chosen = cuts.cut([np.arange(1000)], None, 0, ("selection", "calibration"))
     assert {part: len(index) for part, index in chosen.items()} == {"selection": 100, "calibration": 450, "train": 450}
 
 
