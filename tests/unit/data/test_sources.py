@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tersenet.data import digits
 from tersenet.data.idx import read_idx
 from tersenet.data.preparation import Preparation
 from tersenet.data.sources import load
@@ -48,9 +49,16 @@ def test_digits() -> None:
 
 
 def test_digits_without_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'tersenet\[data\]'"):
         load("digits")
+
+
+def test_the_file_of_digits_is_what_scikit_learn_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = digits._bundled()
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    given = digits._bundled()
+    assert all(np.array_equal(one, other) for one, other in zip(read, given, strict=True)) and read[0].shape == (1797, 64)
 
 
 def test_digits_do_not_fit_a_colour_network() -> None:
