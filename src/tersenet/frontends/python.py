@@ -1,4 +1,4 @@
-"""``file.py:name`` and ``package.module:name``: a network, data or anything else that a user's own Python file makes."""
+"""``file.py:name`` and ``package.module:name``: a network that a user's own Python file makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tersenet.errors import InputError, ModelError, TersenetError, unknown
+from tersenet.errors import ModelError, TersenetError, unknown
 
 _FORM = re.compile(r"^(?P<where>.+?\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)$")
 
@@ -28,47 +28,46 @@ def is_reference(source: Any) -> bool:
     return isinstance(source, str) and _FORM.match(source) is not None
 
 
-def resolve(reference: str, error: type[InputError] = ModelError, final: Callable[[Any], bool] = lambda _: False) -> Any:
+def resolve(reference: str, final: Callable[[Any], bool] = lambda _: False) -> Any:
     """What a reference names; a function is called, with no arguments, and what it returns is the answer.
 
     Args:
         reference: ``file.py:name`` or ``package.module:name``. The file is executed: the user named it.
-        error: the kind of error to raise.
         final: whether an object, although it can be called, is meant as it is (a module is).
 
     Raises:
-        InputError: (of the kind asked for) the file or the name does not exist, or the user's own code fails; the message has its
-            file and line, and the user's error is chained.
+        ModelError: the file or the name does not exist, or the user's own code fails; the message has its file and line, and the
+            user's error is chained.
     """
     found = _FORM.match(reference)
     if found is None:
-        raise error(f"{reference!r} must read file.py:name or package.module:name.")
+        raise ModelError(f"{reference!r} must read file.py:name or package.module:name.")
     where, name = found["where"], found["name"]
     with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints must not mix with a record on stdout
-        module = _imported(where, error)
+        module = _imported(where)
         if not hasattr(module, name):
-            raise error(f"{where}: " + unknown("name", name, [key for key in vars(module) if not key.startswith("_")]))
+            raise ModelError(f"{where}: " + unknown("name", name, [key for key in vars(module) if not key.startswith("_")]))
         value = getattr(module, name)
         if final(value) or not callable(value):
             return value
-        with _own_errors(where, f"{name}()", error), _on_path(where):
+        with _own_errors(where, f"{name}()"), _on_path(where):
             return value()
 
 
-def _imported(where: str, error: type[InputError]) -> ModuleType:
+def _imported(where: str) -> ModuleType:
     if not where.endswith(".py"):
-        with _own_errors(where, "importing it", error), _on_path("."):
+        with _own_errors(where, "importing it"), _on_path("."):
             return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():
-        raise error(f"the file {where} does not exist.")
+        raise ModelError(f"the file {where} does not exist.")
     key = f"_tersenet_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(key, path.resolve())
     if spec is None or spec.loader is None:
-        raise error(f"{where} cannot be imported as a Python file.")
+        raise ModelError(f"{where} cannot be imported as a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module  # dataclasses and pickling look a class's module up
-    with _own_errors(where, "importing it", error), _on_path(where):
+    with _own_errors(where, "importing it"), _on_path(where):
         try:
             spec.loader.exec_module(module)
         except BaseException:
@@ -78,14 +77,14 @@ def _imported(where: str, error: type[InputError]) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _own_errors(where: str, what: str, error: type[InputError]) -> Iterator[None]:
+def _own_errors(where: str, what: str) -> Iterator[None]:
     """Translate what the user's code raises; our own errors pass as they are."""
     try:
         yield
     except TersenetError:
         raise
     except (Exception, SystemExit) as raised:
-        raise error(f"{where}: {what} failed{_line(raised, where)}: {type(raised).__name__}: {raised}") from raised
+        raise ModelError(f"{where}: {what} failed{_line(raised, where)}: {type(raised).__name__}: {raised}") from raised
 
 
 def _line(raised: BaseException, where: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tersenet.errors import ModelError, UntrustedError
+from tersenet.errors import ModelError
 from tersenet.frontend import Frontend, Reading
 from tersenet.frontends.python import is_reference, resolve
 from tersenet.model import Model
@@ -18,9 +19,10 @@ FRONTENDS: Mapping[str, tuple[str, str]] = {
     "a torch module": ("tersenet.frontends.torch", "TorchFrontend"),
     ".pt2": ("tersenet.frontends.pt2", "Pt2Frontend"),
 }
-# Formats that later versions read -> what can be done today.
+# Endings that later versions read -> whose format it is.
 PLANNED: Mapping[str, str] = {".keras": "Keras", ".h5": "Keras", ".hdf5": "Keras", ".onnx": "ONNX", ".tflite": "TensorFlow Lite"}
-PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, or a .pt2 file"
+_NOT_YET = "this version does not read {} networks yet; it reads torch modules (file.py:name) and .pt2 files."
 
 
 def load(
@@ -48,21 +50,22 @@ def load(
         UntrustedError: reading the file would run code that came with it.
     """
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {})
+    if isinstance(source, str) and source.startswith("hf:"):
+        raise ModelError(f"{source}: {_NOT_YET.format('Transformers')}")
     if is_reference(source) and not Path(source).exists():
         return _from_python(source, reading)
     if isinstance(source, Model):
         return _as_given(source, reading)
     if isinstance(source, str | Path):
-        _check_file(Path(source), trust)
+        _check_file(Path(source))
         source = Path(source)
     for module, attribute in FRONTENDS.values():
         frontend: Frontend = getattr(importlib.import_module(module), attribute)()
         if frontend.accepts(source):
             return frontend.read(source, reading)
-    known = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, or a .pt2 file"
     if isinstance(source, Path):
-        raise ModelError(f"{source} is of no format that is known by its ending; a network is {known}.")
-    raise ModelError(f"a network is {known}; got {type(source).__name__}.")
+        raise ModelError(f"{source} is of no format that is known by its ending; a network is {KNOWN}.")
+    raise ModelError(f"a network is {KNOWN}; got {type(source).__name__}.")
 
 
 def _as_given(model: Model, reading: Reading) -> Model:
@@ -70,7 +73,7 @@ def _as_given(model: Model, reading: Reading) -> Model:
         raise ModelError(
             "weights can be loaded into a torch module only; this network is traced already. Return the module and its example inputs instead."
         )
-    return model
+    return replace(model, name=reading.name) if reading.name else model
 
 
 def _from_python(reference: str, reading: Reading) -> Model:
@@ -86,7 +89,8 @@ def _from_python(reference: str, reading: Reading) -> Model:
             f"{reference} must be a torch module, a tersenet.Model or a pair (module, example inputs), or a function that returns one; "
             f"got {type(value).__name__}."
         )
-    name = reading.name or reference.rsplit(":", 1)[1]
+    unnamed = not isinstance(value, Model) or value.name == value.provenance.get("class")  # a name that the user chose stays
+    name = reading.name or (reference.rsplit(":", 1)[1] if unnamed else None)
     try:
         return load(value, inputs, weights=reading.weights or None, trust=reading.trust, name=name, dynamic=reading.dynamic)
     except ModelError as error:
@@ -95,18 +99,14 @@ def _from_python(reference: str, reading: Reading) -> Model:
         raise ModelError(f"{reference}: {error}") from error
 
 
-def _check_file(path: Path, trust: bool) -> None:
-    """A clear error for a file that is missing, of a later version's format, or a pickle."""
+def _check_file(path: Path) -> None:
+    """A clear error for a file that is missing, or of a format that a later version reads."""
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)
         raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
-    if path.suffix.lower() in PLANNED:
-        raise ModelError(
-            f"{path}: this version does not read {PLANNED[path.suffix.lower()]} files yet; it reads torch modules (file.py:name) and .pt2 files."
-        )
-    if path.suffix.lower() in PICKLES:
-        raise UntrustedError(
-            f"{path} is a pickle, which runs code when it is opened, so it is not trusted and --trust does not reach it: "
-            "name the function that builds the network (file.py:name) and load the numbers with --weights file.safetensors."
-        )
+    planned = "Transformers" if (path / "config.json").is_file() else PLANNED.get(path.suffix.lower())
+    if planned:
+        raise ModelError(f"{path}: {_NOT_YET.format(planned)}")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; a network is {KNOWN}.")

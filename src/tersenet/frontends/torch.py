@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tersenet.errors import MissingDependencyError, ModelError
+from tersenet.errors import MissingDependencyError, ModelError, UntrustedError
 from tersenet.frontend import Reading
+from tersenet.graph.explain import first_line
 from tersenet.graph.trace import trace
 from tersenet.model import Model
 
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+
 
 class TorchFrontend:
-    """A torch module with example inputs, given beside it or in its attribute ``example_inputs``."""
+    """A torch module with example inputs, given beside it or in its attribute ``example_inputs``; trusted pickles of one."""
 
     def accepts(self, source: Any) -> bool:
-        return isinstance(source, torch.nn.Module)
+        return isinstance(source, torch.nn.Module) or (isinstance(source, Path) and source.suffix.lower() in PICKLES)
 
-    def read(self, source: torch.nn.Module, reading: Reading) -> Model:
+    def read(self, source: torch.nn.Module | Path, reading: Reading) -> Model:
+        if isinstance(source, Path):
+            return self.read(_unpickled(source, reading.trust), replace(reading, name=reading.name or source.stem))
         if isinstance(source, torch.jit.ScriptModule):
             raise ModelError("a TorchScript module hides its operators; build the network from its Python class and load its weights.")
-        if isinstance(source, torch.export.ExportedProgram | torch.fx.GraphModule) and reading.example_inputs is None:
-            raise ModelError("an exported graph needs example inputs; save it with torch.export.save and give the .pt2 file.")
         inputs = reading.example_inputs if reading.example_inputs is not None else getattr(source, "example_inputs", None)
         name = reading.name or type(source).__name__
         if inputs is None:
@@ -32,8 +37,26 @@ class TorchFrontend:
                 "or set its attribute example_inputs, a tuple such as (torch.zeros(1, 3, 32, 32),)."
             )
         if reading.weights:
+            source = copy.deepcopy(source)  # the user's own stays as it is
             load_weights(source, reading.weights)
         return trace(source, inputs, name=name, dynamic=reading.dynamic)
+
+
+def _unpickled(path: Path, trust: bool) -> torch.nn.Module:
+    if not trust:
+        raise UntrustedError(
+            f"{path} is a pickle, which runs code when it is opened. If you trust where it comes from, --trust opens it; better: name the "
+            "function that builds the network (file.py:name) and load its numbers with --weights file.safetensors."
+        )
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # a pickle raises anything
+        raise ModelError(f"{path} cannot be opened by torch.load: {first_line(error)}") from error
+    if not isinstance(found, torch.nn.Module):
+        raise ModelError(
+            f"{path} holds a {type(found).__name__}, not a network; name the function that builds it (file.py:name) and give this file as --weights."
+        )
+    return found
 
 
 def load_weights(module: torch.nn.Module, path: str) -> None:

@@ -104,7 +104,7 @@ def _is_operator(node: fx.Node) -> bool:
 def _node_cost(node: fx.Node, sizes: _Sizes, batch: int) -> NodeCost:
     name = node.target._schema.name.removeprefix("aten::")  # type: ignore[union-attr]
     constants = [child for child in node.all_input_nodes if child.op == "get_attr"]
-    held = sum(sizes.bytes(child.meta["val"]) for child in constants)
+    held = 0 if name == "embedding" else sum(sizes.bytes(child.meta["val"]) for child in constants)  # only rows of the table are read
     moved = 0
     if not _is_view(node, name):
         flowing = sum(sizes.bytes(child.meta.get("val")) for child in node.all_input_nodes if child.op != "get_attr")

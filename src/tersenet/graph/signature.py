@@ -108,7 +108,8 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         number, candidate = 1, name
         while candidate in result:
-            number, candidate = number + 1, f"{name}_{number}"
+            number += 1
+            candidate = f"{name}_{number}"
         result.append(candidate)
     return tuple(result)
 
