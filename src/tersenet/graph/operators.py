@@ -86,6 +86,8 @@ KIND_OF = {
     "argmin.default": "argmin",
     "prod.dim_int": "prod",
     "var.correction": "var",
+    "var.dim": "var",
+    "var.default": "var",
     "cumsum.default": "cumsum",
     "linalg_vector_norm.default": "norm",
     # movement
@@ -166,6 +168,8 @@ KIND_OF = {
     "ge.Tensor": "ge",
     "logical_and.default": "logical_and",
     "logical_or.default": "logical_or",
+    "__and__.Tensor": "logical_and",
+    "__or__.Tensor": "logical_or",
     "logical_not.default": "logical_not",
     "bitwise_not.default": "logical_not",
     "bitwise_and.Tensor": "logical_and",

@@ -249,7 +249,7 @@ def _resize(build: Lowering, node: fx.Node, **attributes: Any) -> str:
     source, factors = build.value(node.args[0]), given.get("scale_factors")
     if factors is None and all(isinstance(size, int) for size in (*held, *wanted)):
         exact = [want / have for have, want in zip(held, wanted, strict=True)]
-        factors = exact if all(int(np.float32(factor) * have) == want for factor, have, want in zip(exact, held, wanted, strict=True)) else None
+        factors = exact if all(int(float(np.float32(factor)) * have) == want for factor, have, want in zip(exact, held, wanted, strict=True)) else None
     if factors is not None:
         return build.add("Resize", source, "", build.constant(np.array([1, 1, *factors], np.float32)), **attributes)
     sizes = [size if isinstance(size, int) else given["output_size"][axis] for axis, size in enumerate(wanted)]

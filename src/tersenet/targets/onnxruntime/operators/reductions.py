@@ -69,11 +69,12 @@ def _shares(have: int, want: int) -> np.ndarray:
     return matrix
 
 
-def adaptive_max(build: Lowering, node: fx.Node) -> str:
+def adaptive_max(build: Lowering, node: fx.Node) -> tuple[str]:
+    """The largest value of an image; where it stands is not made."""
     sizes = listed(arguments(node)["output_size"], 2)
     if sizes != [1, 1]:
         raise unsupported(node, f"it pools to {sizes}, and ONNX to 1x1 alone")
-    return build.add("GlobalMaxPool", build.value(node.args[0]))
+    return (build.add("GlobalMaxPool", build.value(node.args[0])),)
 
 
 def reduction(kind: str) -> Callable[[Lowering, fx.Node], str]:
@@ -117,14 +118,14 @@ def variance(build: Lowering, node: fx.Node) -> str:
     """The mean of squared distances from the mean, times n / (n - correction)."""
     given = arguments(node)
     source, rank = node.args[0], len(shape_of(node.args[0]))  # type: ignore[arg-type]
-    axes = list(range(rank)) if not given["dim"] else [axis % rank for axis in given["dim"]]
+    axes = list(range(rank)) if not given.get("dim") else [axis % rank for axis in given["dim"]]
     counts = [shape_of(source)[axis] for axis in axes]  # type: ignore[arg-type]
     if not all(isinstance(count, int) for count in counts):
         raise unsupported(node, "an axis that it reduces has an open size")
-    correction = 1 if given["correction"] is None else given["correction"]
+    correction = given["correction"] if given.get("correction") is not None else int(given.get("unbiased", True))
     count, tensor, where = int(np.prod(counts)), build.value(source), build.sizes(axes)
     distance = build.add("Sub", tensor, build.add("ReduceMean", tensor, where))
-    mean = build.add("ReduceMean", build.add("Mul", distance, distance), where, keepdims=None if given["keepdim"] else 0)
+    mean = build.add("ReduceMean", build.add("Mul", distance, distance), where, keepdims=None if given.get("keepdim") else 0)
     return mean if correction == 0 else build.add("Mul", mean, build.constant(np.array(count / (count - correction), np.float32)))
 
 
