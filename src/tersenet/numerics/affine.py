@@ -148,8 +148,8 @@ def dequantize(integers: Tensor, encoding: Encoding) -> Tensor:
 def fake_quantize(tensor: Tensor, encoding: Encoding) -> Tensor:
     """``dequantize(quantize(tensor))``, with gradients straight through inside the range and none outside of it.
 
-    torch's own `fake_quantize` operators multiply by 1 / scale, which rounds otherwise than a division near half a step:
-    they are used where the scale is a power of two and the two are equal.
+    torch's own `fake_quantize` operators are not used: they multiply by 1 / scale, which rounds otherwise than a division near
+    half a step, and they are slower, for they always make the gradient's mask.
     """
     return _in_groups(_rounded, tensor, encoding)
 
@@ -190,14 +190,16 @@ def _rounded(tensor: Tensor, encoding: Encoding) -> Tensor:
     if tensor.requires_grad and torch.is_grad_enabled():
         result: Tensor = _StraightThrough.apply(tensor, encoding)
         return result
+    steps, scale, bottom, top = _steps(tensor, encoding)
+    return steps.clamp_(bottom, top).mul_(scale).to(torch.float32)
+
+
+def _steps(tensor: Tensor, encoding: Encoding) -> tuple[Tensor, Tensor, Any, Any]:
+    """Rounded steps from zero, in new memory, with their scale and the grid's ends (zero points need no pass of their own)."""
     scheme = encoding.scheme
-    if encoding.axis is None and scheme.power_of_two and tensor.dtype == torch.float32:
-        return torch.fake_quantize_per_tensor_affine(tensor, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
-    steps = _integers(tensor, encoding)
-    scale, zero_point = aligned(encoding, tensor, steps.dtype)
-    if any(encoding.zero_point):
-        steps.sub_(zero_point)
-    return steps.mul_(scale).to(torch.float32)
+    scale, zero_point = aligned(encoding, tensor, _working_type(encoding))
+    shift = zero_point if len(set(encoding.zero_point)) > 1 else encoding.zero_point[0]
+    return torch.div(tensor.detach().to(scale.dtype), scale).round_(), scale, scheme.lowest - shift, scheme.highest - shift
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -205,10 +207,9 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, encoding: Encoding) -> Tensor:
-        scale, zero_point = aligned(encoding, tensor, torch.float32)
-        steps = torch.div(tensor, scale).round_().add_(zero_point)
-        ctx.save_for_backward((steps >= encoding.scheme.lowest) & (steps <= encoding.scheme.highest))
-        return _rounded(tensor.detach(), encoding)
+        steps, scale, bottom, top = _steps(tensor, encoding)
+        ctx.save_for_backward((steps >= bottom) & (steps <= top))
+        return steps.clamp_(bottom, top).mul_(scale).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -18,6 +18,9 @@ from tersenet.errors import DataError
 # Zero and all values fit; at least half of the bins lie between the extremes, at least 16 for each step of 8 bits.
 BINS = 8192
 NARROWEST_EXPONENT = -100
+# Values that are counted at a time: their buffers are used again and stay in the cache, which is what the speed hangs on.
+BLOCK = 1 << 17
+BUFFERS = (torch.float32, torch.int32, torch.int64)
 
 
 def extremes(tensor: Tensor) -> tuple[float, float]:
@@ -47,15 +50,21 @@ class Histogram:
         return math.ldexp(1.0, self.exponent)
 
     def observe(self, tensor: Tensor) -> None:
-        """Count the values of a tensor of any shape: about 2 ns each on one core, a small part of a convolution's time."""
+        """Count the values of a tensor of any shape: some 2 to 4 ns each on one core."""
         if not tensor.numel():
             return
         low, high = extremes(tensor)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._make_room()
-        # floor is exact and its result small enough for float32; int64 is what bincount is fastest with.
-        indices = tensor.detach().to(torch.float32).reshape(-1).mul(math.ldexp(1.0, -self.exponent)).floor_().sub_(self.first).to(torch.int64)
-        self.counts += torch.bincount(indices, minlength=BINS).cpu()
+        values = tensor.detach().to(torch.float32).reshape(-1)
+        steps, narrow, wide = (torch.empty(min(BLOCK, values.numel()), dtype=dtype, device=values.device) for dtype in BUFFERS)
+        for part in values.split(BLOCK):
+            size = part.numel()
+            # Dividing by a power of two, floor and the difference of small integers are exact. By way of int32, int64 is reached sooner.
+            torch.mul(part, math.ldexp(1.0, -self.exponent), out=steps[:size])
+            narrow[:size].copy_(steps[:size].floor_().sub_(self.first))
+            wide[:size].copy_(narrow[:size])
+            self.counts += torch.bincount(wide[:size], minlength=BINS).cpu()
 
     def _make_room(self) -> None:
         """Widen bins until zero and the extremes fit, and move the counts there."""
