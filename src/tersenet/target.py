@@ -47,6 +47,7 @@ class Export:
         path: the file that ships.
         inputs, outputs: what it takes and returns, in the network's order.
         names: the graph's node names -> the file's tensor names, for every value that the file still has.
+        axes: of those that lie otherwise than in the source: node name -> the source's axes in the file's order.
         extra: other files written beside it (a C source, a map).
         notes: sentences for the report: what was converted, split or kept in float, and why.
     """
@@ -55,6 +56,7 @@ class Export:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     extra: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 

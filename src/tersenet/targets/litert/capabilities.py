@@ -67,3 +67,8 @@ LITERT = Capabilities(
         "lstm": "the integer LSTM of LiteRT needs a calibration of its gates; it runs in float with int8 weights",
     },
 )
+
+
+def capabilities(cpu: str = "") -> Capabilities:
+    """LiteRT's table; the same on every instruction set."""
+    return LITERT

@@ -35,4 +35,5 @@ class LiteRTExporter:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}); install them: pip install 'tersenet[litert]'") from error
         lowered = lower(model, self.capabilities(options.cpu), options)
         path.write_bytes(write(lowered.graph))
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names)
+        moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved)
