@@ -46,6 +46,8 @@ def assemble(
         DataError: the parts have different inputs, share samples, or have labels that the task cannot use.
     """
     first = next(iter(parts.values()))
+    if first.names:
+        parts = {part: found.ordered(first.names) if set(found.names) == set(first.names) else found for part, found in parts.items()}
     for part, found in parts.items():
         if len(found.inputs) != len(first.inputs) or found.names != first.names:
             got, other = (list(entry.names) or len(entry.inputs) for entry in (found, first))

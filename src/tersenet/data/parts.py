@@ -16,13 +16,13 @@ from tersenet.data.binding import bound, check_fit
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, pair, read_part
 from tersenet.data.tasks import ACCURACY, Task
-from tersenet.errors import DataError
+from tersenet.errors import DataError, unknown
 from tersenet.tensors import TensorSpec
 
 __all__ = ["Data", "Part"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """Four disjoint parts and the task that they are for.
 
@@ -83,6 +83,9 @@ class Data:
         """Data from parts that were made to fit together."""
         return cls(**assembly.parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
 
+    def __repr__(self) -> str:
+        return f"Data({self.name!r}, {self.task.name}: {', '.join(f'{len(part)} {name}' for name, part in self.parts())})"
+
     @property
     def preparation(self) -> tuple[Preparation, ...]:
         """What is done to each input before the network sees it; the same in every part."""
@@ -128,9 +131,11 @@ class Data:
         """The same data as a step may see them."""
         return self._with({"evaluation": Part()})
 
-    def limited(self, seed: int = 0, **most: int) -> Data:
-        """The same data with at most so many samples in a part (``evaluation=1000``), chosen by the seed with each class's share."""
-        return self._with({part: getattr(self, part).take(count, seed) for part, count in most.items()})
+    def limited(self, part: str, count: int, seed: int = 0) -> Data:
+        """The same data with at most `count` samples in a part, chosen by the seed with each class's share."""
+        if part not in PARTS:
+            raise DataError(unknown("part", part, PARTS))
+        return self._with({part: getattr(self, part).take(count, seed)})
 
     def _with(self, parts: dict[str, Part]) -> Data:
         merged = {**dict(self.parts()), **parts}
@@ -167,10 +172,4 @@ def _in_order(part: Part, specs: Sequence[TensorSpec]) -> Part:
     if len(part.inputs) != len(wanted):
         got = f"{len(part.inputs)} ({', '.join(part.names) or 'not named'})"
         raise DataError(f"the network takes {len(wanted)} inputs ({', '.join(wanted)}), the data have {got}.")
-    if not part.names or len(wanted) == 1:
-        return part
-    missing = [name for name in wanted if name not in part.names]
-    if missing:
-        raise DataError(f"the network's inputs are {', '.join(wanted)}; the data lack {', '.join(missing)} and have {', '.join(part.names)}.")
-    order = [part.names.index(name) for name in wanted]
-    return replace(part, inputs=tuple(part.inputs[i] for i in order), names=tuple(wanted), preparation=tuple(part.preparation[i] for i in order))
+    return part.ordered(wanted) if part.names and len(wanted) > 1 else part

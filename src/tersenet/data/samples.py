@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from tersenet.data.preparation import Preparation
 from tersenet.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Part:
     """Samples of one purpose, as they are stored; `batches` prepares them.
 
@@ -29,6 +29,10 @@ class Part:
     names: tuple[str, ...] = ()
     preparation: tuple[Preparation, ...] = ()
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.inputs)
+        return f"Part({len(self)} samples of {inputs}, {'not ' if self.labels is None else ''}labelled)" if self.inputs else "Part(empty)"
+
     def __len__(self) -> int:
         return len(self.inputs[0]) if self.inputs else 0
 
@@ -36,8 +40,23 @@ class Part:
         """The samples of a slice or of an array of indexes."""
         return replace(self, inputs=tuple(array[index] for array in self.inputs), labels=None if self.labels is None else self.labels[index])
 
+    def ordered(self, names: Sequence[str]) -> Part:
+        """The same samples with their named inputs in this order.
+
+        Raises:
+            DataError: a name is not among the part's.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise DataError(f"the inputs must be {', '.join(names)}; the data lack {', '.join(missing)} and have {', '.join(self.names)}.")
+        order = [self.names.index(name) for name in names]
+        ways = tuple(self.preparation[place] for place in order) if self.preparation else ()
+        return replace(self, inputs=tuple(self.inputs[place] for place in order), names=tuple(names), preparation=ways)
+
     def take(self, count: int, seed: int | None = None) -> Part:
         """At most `count` samples: the first, or with a seed a random choice that keeps each class's share."""
+        if count < 0:
+            raise DataError(f"a number of samples must not be negative, got {count}.")
         if count >= len(self):
             return self
         if seed is None:

@@ -189,7 +189,7 @@ def test_every_part_must_fit() -> None:
 def test_several_inputs_come_in_the_networks_order() -> None:
     tokens, mask = np.arange(40).reshape(10, 4), np.ones((10, 4), bool)
     specs = [TensorSpec("tokens", (None, None), "int64"), TensorSpec("mask", (None, None), "float32")]
-    data = Data.from_arrays(calibration={"mask": mask[:5], "tokens": tokens[:5]}, evaluation=({"mask": mask[5:], "tokens": tokens[5:]}, classes(5)))
+    data = Data.from_arrays(calibration={"tokens": tokens[:5], "mask": mask[:5]}, evaluation=({"mask": mask[5:], "tokens": tokens[5:]}, classes(5)))
     (first, second), _ = next(data.bind(specs).evaluation.batches(5))
     assert (first.dtype, second.dtype) == (np.int64, np.float32) and np.array_equal(first, tokens[5:])
     plain = Data.from_arrays(calibration=(tokens, mask)).bind(specs)
@@ -297,8 +297,19 @@ def test_without_labels_the_float_network_is_the_judge() -> None:
     assert not Data.from_arrays(evaluation=({"a": samples(9), "b": samples(9)}, None)).task.labelled
 
 
+def test_data_are_shown_in_a_line() -> None:
+    data = Data.from_arrays(calibration=np.zeros((5, 2)), evaluation=(samples(9), classes(9)), name="mine")
+    assert repr(data) == "Data('mine', classification: 0 train, 5 calibration, 0 selection, 9 evaluation)"
+    assert repr(data.evaluation) == "Part(9 samples of float32 (3,), labelled)" and repr(data.train) == "Part(empty)"
+    assert repr(data.calibration) == "Part(5 samples of float64 (2,), not labelled)"
+
+
 def test_limits_keep_each_class_its_share() -> None:
     y = np.repeat([0, 1], [900, 100])
-    data = Data.from_arrays(evaluation=(samples(1000), y)).limited(evaluation=100)
+    data = Data.from_arrays(evaluation=(samples(1000), y)).limited("evaluation", 100)
     assert np.bincount(data.evaluation.labels).tolist() == [90, 10]
+    with pytest.raises(DataError, match="did you mean 'evaluation'"):
+        data.limited("evaluate", 3)
+    with pytest.raises(DataError, match="negative, got -1"):
+        data.evaluation.take(-1)
     assert data.evaluation.take(1000) is data.evaluation and len(data.evaluation.take(3)) == 3
