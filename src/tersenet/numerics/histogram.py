@@ -53,10 +53,10 @@ class Histogram:
         """Count the values of a tensor of any shape: some 2 to 4 ns each on one core."""
         if not tensor.numel():
             return
-        low, high = extremes(tensor)
+        values = tensor.detach().to(torch.float32).reshape(-1)
+        low, high = extremes(values)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._make_room()
-        values = tensor.detach().to(torch.float32).reshape(-1)
         steps, narrow, wide = (torch.empty(min(BLOCK, values.numel()), dtype=dtype, device=values.device) for dtype in BUFFERS)
         for part in values.split(BLOCK):
             size = part.numel()

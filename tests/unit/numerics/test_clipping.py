@@ -87,7 +87,7 @@ def test_least_error_is_near_the_best_of_all_pairs_of_ends(kind: str, scheme: Sc
     assert error_of(values, *least_error_range(histogram_of(values), scheme), scheme) <= 1.03 * best
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SCHEMES), st.floats(0.01, 1), st.floats(0.01, 1))
 def test_the_integral_is_the_error_of_values_spread_over_bins(seed: int, scheme: Scheme, first: float, second: float) -> None:
     """Against many points within each bin."""
@@ -123,7 +123,6 @@ def entropy_by_definition(counts: numpy.ndarray, borders: numpy.ndarray) -> floa
     return float((reference[filled] / total * numpy.log(reference[filled] / model[filled])).sum())
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0.2, 1))
 def test_relative_entropy_is_its_definition(seed: int, levels: int, occupied: float) -> None:
     generator = numpy.random.default_rng(seed)
