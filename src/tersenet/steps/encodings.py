@@ -130,7 +130,9 @@ def _weights(
     arguments = bind(node)
     weight = constant(module, arguments["weight"])
     scheme, axis = _weight_scheme(node, kernel, capabilities, choice), WEIGHT_AXIS[kind]
-    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not kind.startswith("depthwise")
+    # one output for each input channel: such kernels add nothing up across channels, and no pairs
+    alone = kind.startswith("depthwise") and weight.shape[0] == arguments["groups"]
+    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not alone
     encoding = weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
     if arguments["bias"] is None or kernel.bias == "float":
         return {"weight": encoding}
