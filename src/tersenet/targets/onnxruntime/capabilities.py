@@ -12,46 +12,40 @@ from tersenet.errors import RecipeError, unknown
 SATURATES = {"x86-avx2": True, "x86-avx512": True, "x86-avx-vnni": False, "x86-avx512-vnni": False, "arm64": False}
 
 CLIPS = ("relu", "relu6", "clamp", "clamp[-1,1]")
-MOVES = Kernel(shares="result")
+FREE = Kernel()
+SAME = Kernel(shares="result")
+ALL_SAME = Kernel(shares="all")
+UNSIGNED = Kernel(result=(1 / 256, -128))
 WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
 KERNELS = {
-    "conv1d": WEIGHTED,
-    "depthwise_conv1d": WEIGHTED,
-    "conv2d": WEIGHTED,
-    "depthwise_conv2d": WEIGHTED,
-    "conv3d": WEIGHTED,
-    "linear": WEIGHTED,
+    **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv3d", "linear"), WEIGHTED),
+    "embedding": Kernel(weights=("int8",), granularities=("per-tensor",), note="rows are gathered as integers, then converted"),
     "matmul": Kernel(fuses=CLIPS),
     "add": Kernel(fuses=CLIPS),
     "mul": Kernel(fuses=CLIPS),
-    "concat": Kernel(shares="all"),
-    "sigmoid": Kernel(result=(1 / 256, -128)),
-    "softmax": Kernel(result=(1 / 256, -128)),
-    "leaky_relu": Kernel(),
-    "relu": MOVES,
-    "avg_pool1d": MOVES,
-    "avg_pool2d": MOVES,
-    "adaptive_avg_pool2d": Kernel(),
-    "max_pool1d": MOVES,
-    "max_pool2d": MOVES,
-    "amax": MOVES,
-    "amin": MOVES,
-    "reshape": MOVES,
-    "permute": MOVES,
-    "expand": MOVES,
-    "tile": MOVES,
-    "flip": MOVES,
-    "roll": MOVES,
-    "slice": MOVES,
-    "select": MOVES,
-    "split": MOVES,
-    "getitem": MOVES,
-    "pad": MOVES,
-    "reflection_pad": MOVES,
-    "resize_nearest": MOVES,
-    "pixel_shuffle": MOVES,
-    "gather": MOVES,
-    "index_select": MOVES,
+    "where": FREE,
+    "relu": FREE,
+    "leaky_relu": FREE,
+    "sigmoid": UNSIGNED,
+    "softmax": UNSIGNED,
+    "adaptive_avg_pool1d": Kernel(note="to one value a channel; other sizes run in float"),
+    "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
+    "concat": ALL_SAME,
+    "stack": ALL_SAME,
+    "maximum": ALL_SAME,
+    "minimum": ALL_SAME,
+    **dict.fromkeys(("relu6", "clamp", "max_pool1d", "max_pool2d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d", "amax", "amin"), SAME),
+    **dict.fromkeys(("reshape", "permute", "expand", "tile", "flip", "roll", "slice", "select", "split", "unbind", "getitem", "pad"), SAME),
+    **dict.fromkeys(("reflection_pad", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "gather", "index_select", "index"), SAME),
+    "resize_nearest": SAME,
+}
+REASONS = {
+    "conv_transpose1d": "onnxruntime's CPU kernels have no integer ConvTranspose",
+    "conv_transpose2d": "onnxruntime's CPU kernels have no integer ConvTranspose",
+    "lstm": "onnxruntime's integer LSTM quantizes its input anew at every step; it stays in float",
+    "sub": "onnxruntime has integer kernels for sums and products, not for differences",
+    "div": "onnxruntime has integer kernels for sums and products, not for quotients",
+    "resize_bilinear": "onnxruntime's integer Resize cuts fractions off instead of rounding them",
 }
 
 
@@ -64,7 +58,7 @@ def capabilities(cpu: str = "") -> Capabilities:
     name = cpu or this_cpu()
     if name not in SATURATES:
         raise RecipeError(unknown("instruction set of onnxruntime", name, SATURATES))
-    return Capabilities("onnxruntime", KERNELS, saturating_pairs=SATURATES[name])
+    return Capabilities("onnxruntime", KERNELS, saturating_pairs=SATURATES[name], reasons=REASONS)
 
 
 def this_cpu() -> str:

@@ -41,16 +41,19 @@ def _limits(node: fx.Node) -> tuple[Any, Any]:
 
 
 def _on_the_grid(build: Lowering, node: fx.Node, low: Any, high: Any, found: tuple[Any, ...]) -> str:
-    scale, zero_point, lowest, highest, dtype = found
+    _, _, lowest, highest, dtype = found
     bottom = lowest if low is None else quantization.as_integer(low, found)
     top = highest if high is None else quantization.as_integer(high, found)
-    source = build.value(node.args[0])
+    source = node.args[0]
+    integers = quantization.same_integers(build, node, [source])
+    if integers is None and quantization.is_dequantized(source) and (low, high) == (0, None):
+        # from one grid to another: a leaky relu of slope 0 has an integer kernel, two conversions run in float
+        return build.add("LeakyRelu", build.value(source), alpha=0.0)
     if (bottom, top) != (lowest, highest):
         kind = str(dtype).removeprefix("torch.")
-        number = {"scale": build.constant(np.array(scale, np.float32)), "zero": build.constant(np.array(zero_point, kind))}
-        integers = build.add("QuantizeLinear", source, number["scale"], number["zero"])
-        build.integers[node] = build.add("Clip", integers, build.constant(np.array(bottom, kind)), build.constant(np.array(top, kind)))
-    return source
+        held = integers[0] if integers is not None else build.add("QuantizeLinear", build.value(source), *quantization.constants(build, found))
+        build.integers[node] = build.add("Clip", held, build.constant(np.array(bottom, kind)), build.constant(np.array(top, kind)))
+    return build.value(source)
 
 
 def leaky_relu(build: Lowering, node: fx.Node) -> str:

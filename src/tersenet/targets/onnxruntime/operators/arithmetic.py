@@ -11,6 +11,7 @@ from torch import fx
 
 from tersenet.graph.walk import dtype_of, shape_of
 from tersenet.targets.onnxruntime.lowering import Lowering, arguments, element_type, unsupported
+from tersenet.targets.onnxruntime.operators import quantization
 
 
 def binary(kind: str) -> Callable[[Lowering, fx.Node], str]:
@@ -28,6 +29,19 @@ def binary(kind: str) -> Callable[[Lowering, fx.Node], str]:
         return build.add(kind, build.cast(node.args[0], dtype), build.cast(node.args[1], dtype))
 
     return build_binary
+
+
+def extreme(kind: str) -> Callable[[Lowering, fx.Node], str]:
+    """The larger or the smaller of two tensors; on integers where all have the same numbers, for their order is the same."""
+
+    def build_extreme(build: Lowering, node: fx.Node) -> str:
+        integers = quantization.same_integers(build, node, node.args)
+        if integers is None:
+            return binary(kind)(build, node)
+        build.integers[node] = build.add(kind, *integers)
+        return build.value(node.args[0])  # nobody reads the value itself
+
+    return build_extreme
 
 
 def comparison(kind: str) -> Callable[[Lowering, fx.Node], str]:

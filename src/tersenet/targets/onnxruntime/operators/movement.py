@@ -18,20 +18,19 @@ MODES = {"constant": None, "reflect": "reflect", "replicate": "edge", "circular"
 END = np.iinfo(np.int64).max
 
 
-def on_integers(builder: Callable[[Lowering, fx.Node, str, int], str]) -> Callable[[Lowering, fx.Node], str]:
+def on_integers(builder: Callable[[Lowering, fx.Node, str], str]) -> Callable[[Lowering, fx.Node], str]:
     """Apply a movement to integers where its input and its result have the same numbers.
 
-    For operators that onnxruntime does not run in integers by itself when conversions stand around them. The builder gets the
-    tensor and the integer that stands for 0.
+    For operators that onnxruntime does not run in integers by itself when conversions stand around them.
     """
 
     def build_movement(build: Lowering, node: fx.Node) -> str:
         source = node.args[0]
-        found = quantization.conversion(node)
-        if found is not None and quantization.is_dequantized(source) and quantization.numbers(source) == found:
-            build.integers[node] = builder(build, node, build.value(source.args[0]), int(found[1]))  # type: ignore[union-attr]
-            return build.value(source)  # nobody reads the value itself
-        return builder(build, node, build.value(source), 0)
+        integers = quantization.same_integers(build, node, [source])
+        if integers is None:
+            return builder(build, node, build.value(source))
+        build.integers[node] = builder(build, node, integers[0])
+        return build.value(source)  # nobody reads the value itself
 
     return build_movement
 
@@ -82,29 +81,21 @@ def permute(build: Lowering, node: fx.Node) -> str:
     return build.add("Transpose", build.value(node.args[0]), perm=order)
 
 
-def _expand(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
+def _expand(build: Lowering, node: fx.Node, tensor: str) -> str:
+    """ONNX broadcasts: a 1 among the sizes leaves a size as it is."""
     source, given = node.args[0], arguments(node)
-    rank = len(shape_of(node))
-    held = [1] * (rank - len(shape_of(source))) + list(shape_of(source))  # type: ignore[arg-type]
-    asked = given.get("size", list(shape_of(node)))
-    sizes = []
-    for have, want, ask in zip(held, shape_of(node), asked, strict=True):
-        if str(have) == str(want) or (isinstance(ask, int) and ask == -1):
-            sizes.append(1)  # ONNX broadcasts: 1 leaves a size as it is
-        elif isinstance(want, int):
-            sizes.append(want)
-        elif isinstance(ask, fx.Node):
-            sizes.append(ask)
+    held, wanted = list(shape_of(source)), list(shape_of(node))  # type: ignore[arg-type]
+    held = [1] * (len(wanted) - len(held)) + held
+    asked = given.get("size", wanted)
+    sizes: list[Any] = []
+    for have, want, ask in zip(held, wanted, asked, strict=True):
+        if str(have) == str(want):
+            sizes.append(1)
+        elif isinstance(want, int) or isinstance(ask, fx.Node):
+            sizes.append(want if isinstance(want, int) else ask)
         else:
             return build.add("Expand", tensor, build.shape(given["other"]))
-    return (
-        tensor
-        if all(size == 1 for size in sizes if isinstance(size, int))
-        and len(sizes) == len(held)
-        and not any(isinstance(size, fx.Node) for size in sizes)
-        and rank == len(shape_of(source))
-        else build.add("Expand", tensor, build.sizes(sizes))
-    )  # type: ignore[arg-type]
+    return build.add("Expand", tensor, build.sizes(sizes))
 
 
 expand = on_integers(_expand)
@@ -112,7 +103,7 @@ expand = on_integers(_expand)
 
 def tile(build: Lowering, node: fx.Node) -> str:
     source, given = node.args[0], arguments(node)
-    repeats = list(given.get("repeats", given.get("dims")))
+    repeats = list(given["repeats"] if "repeats" in given else given["dims"])
     rank = len(shape_of(source))  # type: ignore[arg-type]
     tensor = build.value(source)
     repeats = [1] * (rank - len(repeats)) + repeats
@@ -175,10 +166,16 @@ def concat(build: Lowering, node: fx.Node) -> str:
 
 
 def stack(build: Lowering, node: fx.Node) -> str:
+    """Each tensor with a new axis, joined along it; on integers where all have the same numbers."""
     given = arguments(node)
     axis = int(given["dim"]) % len(shape_of(node))
-    where = build.constant(np.array([axis], np.int64))
-    return build.add("Concat", *(build.add("Unsqueeze", build.value(tensor), where) for tensor in given["tensors"]), axis=axis)
+    integers = quantization.same_integers(build, node, given["tensors"])
+    tensors = integers if integers is not None else [build.value(tensor) for tensor in given["tensors"]]
+    joined = build.add("Concat", *(build.add("Unsqueeze", tensor, build.sizes([axis])) for tensor in tensors), axis=axis)
+    if integers is not None:
+        build.integers[node] = joined
+        return build.value(given["tensors"][0])  # nobody reads the value itself
+    return joined
 
 
 def flip(build: Lowering, node: fx.Node) -> str:
@@ -190,7 +187,7 @@ def flip(build: Lowering, node: fx.Node) -> str:
     )
 
 
-def _roll(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
+def _roll(build: Lowering, node: fx.Node, tensor: str) -> str:
     given = arguments(node)
     if not given["dims"]:
         raise unsupported(node, "it rolls the flattened tensor", "name the axis")
@@ -206,11 +203,11 @@ def _roll(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
 roll = on_integers(_roll)
 
 
-def _pad(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
+def _pad(build: Lowering, node: fx.Node, tensor: str) -> str:
     """torch lists pairs from the last axis back; ONNX all starts, then all ends."""
     given = arguments(node)
     rank = len(shape_of(node))
-    pairs = list(given.get("pad", given.get("padding")))
+    pairs = list(given["pad"] if "pad" in given else given["padding"])
     mode = given.get("mode", "reflect" if "reflection" in aten_name(node) else "constant")
     starts, ends = [0] * rank, [0] * rank
     for index in range(len(pairs) // 2):
@@ -223,12 +220,11 @@ def _pad(build: Lowering, node: fx.Node, tensor: str, zero: int) -> str:
 
 def _padding_value(build: Lowering, node: fx.Node, value: float) -> str:
     """The number that is put around; on integers, its own integer. 0 is what ONNX takes by itself."""
-    found = quantization.conversion(node)
-    source = node.args[0]
-    if found is not None and quantization.is_dequantized(source) and quantization.numbers(source) == found:
-        integer = quantization.as_integer(value, found)
-        return build.constant(np.array(integer, str(found[4]).removeprefix("torch."))) if integer else ""
-    return build.value(value, node) if value else ""
+    if quantization.same_integers(build, node, [node.args[0]]) is None:
+        return build.value(value, node) if value else ""
+    found = quantization.numbers(node.args[0])  # type: ignore[arg-type]
+    integer = quantization.as_integer(value, found)
+    return build.constant(np.array(integer, str(found[4]).removeprefix("torch."))) if integer else ""
 
 
 pad = on_integers(_pad)
@@ -249,7 +245,9 @@ def _resize(build: Lowering, node: fx.Node, **attributes: Any) -> str:
     source, factors = build.value(node.args[0]), given.get("scale_factors")
     if factors is None and all(isinstance(size, int) for size in (*held, *wanted)):
         exact = [want / have for have, want in zip(held, wanted, strict=True)]
-        factors = exact if all(int(float(np.float32(factor)) * have) == want for factor, have, want in zip(exact, held, wanted, strict=True)) else None
+        factors = (
+            exact if all(int(float(np.float32(factor)) * have) == want for factor, have, want in zip(exact, held, wanted, strict=True)) else None
+        )
     if factors is not None:
         return build.add("Resize", source, "", build.constant(np.array([1, 1, *factors], np.float32)), **attributes)
     sizes = [size if isinstance(size, int) else given["output_size"][axis] for axis, size in enumerate(wanted)]
@@ -260,20 +258,26 @@ def pixel_shuffle(build: Lowering, node: fx.Node) -> str:
     return build.add("DepthToSpace", build.value(node.args[0]), blocksize=int(node.args[1]), mode="CRD")  # type: ignore[arg-type]
 
 
-def pixel_unshuffle(build: Lowering, node: fx.Node) -> str:
+def _pixel_unshuffle(build: Lowering, node: fx.Node, tensor: str) -> str:
     """The inverse of `pixel_shuffle`; ONNX's SpaceToDepth orders channels otherwise."""
     block = int(node.args[1])  # type: ignore[arg-type]
     batch, channels, height, width = shape_of(node.args[0])  # type: ignore[arg-type]
-    apart = build.reshape(build.value(node.args[0]), (batch, channels, height // block, block, width // block, block))
+    apart = build.reshape(tensor, (batch, channels, height // block, block, width // block, block))
     return build.reshape(build.add("Transpose", apart, perm=[0, 1, 3, 5, 2, 4]), shape_of(node))
 
 
-def channel_shuffle(build: Lowering, node: fx.Node) -> str:
+pixel_unshuffle = on_integers(_pixel_unshuffle)
+
+
+def _channel_shuffle(build: Lowering, node: fx.Node, tensor: str) -> str:
     groups = int(node.args[1])  # type: ignore[arg-type]
     batch, channels, *rest = shape_of(node.args[0])  # type: ignore[arg-type]
-    apart = build.reshape(build.value(node.args[0]), (batch, groups, channels // groups, *rest))
+    apart = build.reshape(tensor, (batch, groups, channels // groups, *rest))
     turned = build.add("Transpose", apart, perm=[0, 2, 1, *range(3, 3 + len(rest))])
     return build.reshape(turned, shape_of(node))
+
+
+channel_shuffle = on_integers(_channel_shuffle)
 
 
 def gather(build: Lowering, node: fx.Node) -> str:
@@ -288,13 +292,12 @@ def index_select(build: Lowering, node: fx.Node) -> str:
     return build.add("Gather", build.value(node.args[0]), build.value(given["index"]), axis=axis or None)
 
 
-def index(build: Lowering, node: fx.Node) -> str:
+def _index(build: Lowering, node: fx.Node, source: str) -> str:
     """``x[i]``, ``x[:, i]``, ``x[i, j]`` with tensors of integers."""
     given = arguments(node)
     places = [(axis, tensor) for axis, tensor in enumerate(given["indices"]) if tensor is not None]
     if any(dtype_of(tensor) is torch.bool for _, tensor in places):
         raise unsupported(node, "a mask as an index gives a result whose size depends on the data")
-    source = build.value(node.args[0])
     if len(places) == 1:
         axis, tensor = places[0]
         return build.add("Gather", source, build.cast(tensor, torch.int64), axis=axis or None)
@@ -303,3 +306,6 @@ def index(build: Lowering, node: fx.Node) -> str:
     last = build.constant(np.array([-1], np.int64))
     joined = build.add("Concat", *(build.add("Unsqueeze", build.cast(tensor, torch.int64), last) for _, tensor in places), axis=-1)
     return build.add("GatherND", source, joined)
+
+
+index = on_integers(_index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,12 @@ def channels(build: Lowering, node: fx.Node, integers: np.ndarray, axis: int) ->
 
 def parameters(build: Lowering, node: fx.Node) -> tuple[str, str]:
     """Scale and zero point of a per-tensor conversion, as constants."""
-    _, scale, zero_point, _, _, dtype = node.args
+    return constants(build, numbers(node))
+
+
+def constants(build: Lowering, found: tuple[Any, ...]) -> tuple[str, str]:
+    """Scale and zero point among a conversion's numbers, as constants."""
+    scale, zero_point, _, _, dtype = found
     kind = str(dtype).removeprefix("torch.")
     zero = "" if kind == "int32" else build.constant(np.array(zero_point, dtype=kind))
     return build.constant(np.array(scale, dtype=np.float32)), zero
@@ -69,6 +75,17 @@ def conversion(node: fx.Node) -> tuple[Any, ...] | None:
 def is_dequantized(node: Any) -> bool:
     """Whether a value was an 8-bit tensor that is no constant."""
     return isinstance(node, fx.Node) and kind_of(node) == DEQUANTIZE and not is_constant(node.args[0])
+
+
+def same_integers(build: Lowering, node: fx.Node, sources: Sequence[Any]) -> list[str] | None:
+    """The integers behind an operator's operands, where operands and result all have equal numbers; else None.
+
+    What only moves or compares values can then be applied to the integers themselves.
+    """
+    found = conversion(node)
+    if found is None or any(kind_of(source) != DEQUANTIZE or numbers(source) != found for source in sources):
+        return None
+    return [build.value(source.args[0]) for source in sources]
 
 
 def as_integer(value: float, node_numbers: tuple[Any, ...]) -> int:

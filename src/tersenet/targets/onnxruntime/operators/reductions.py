@@ -74,7 +74,7 @@ def adaptive_max(build: Lowering, node: fx.Node) -> tuple[str]:
     sizes = listed(arguments(node)["output_size"], 2)
     if sizes != [1, 1]:
         raise unsupported(node, f"it pools to {sizes}, and ONNX to 1x1 alone")
-    return (build.add("GlobalMaxPool", build.value(node.args[0])),)
+    return (build.add("ReduceMax", build.value(node.args[0]), build.sizes([2, 3])),)  # runs in integers, which GlobalMaxPool does not
 
 
 def reduction(kind: str) -> Callable[[Lowering, fx.Node], str]:

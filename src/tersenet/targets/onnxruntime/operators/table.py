@@ -45,8 +45,8 @@ BUILDERS: Mapping[str, Builder] = {
     "rsub": n.reversed_sub,
     "mul": n.binary("Mul"),
     "div": n.binary("Div"),
-    "maximum": n.binary("Max"),
-    "minimum": n.binary("Min"),
+    "maximum": n.extreme("Max"),
+    "minimum": n.extreme("Min"),
     "pow": n.power,
     "square": n.square,
     # activations
