@@ -21,7 +21,7 @@ from tersenet.model import Model
 LARGEST_EXAMPLE = 1 << 28  # elements of an example input: 1 GB of floats
 _ENTRY = re.compile(r"^[A-Za-z0-9_]+$")
 _NAME = re.compile(r"^[A-Za-z0-9_.]+$")
-_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError, StopIteration)
+_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError, StopIteration, SyntaxError)
 
 
 class Pt2Frontend:

@@ -83,7 +83,7 @@ def trace_open(
         except ModelError:
             raise
         except Exception as error:  # torch.export raises whatever its parts do
-            raise _explained(module, call, error) from error
+            raise _untraceable(module, error) from error
 
 
 def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Set[int]], name: str, fixed_batch: str) -> Model:
@@ -103,7 +103,7 @@ def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Set[int]], name:
         outputs=tuple(_spec(given, node, "") for given, node in zip(names, results, strict=True)),
         name=name,
         fixed_batch=fixed_batch,
-        provenance={"class": type(module).__qualname__, "torch": torch.__version__},
+        provenance={"class": type(module).__name__, "torch": torch.__version__},
     )
 
 
@@ -217,6 +217,10 @@ def _explained(module: torch.nn.Module, call: Call, error: Exception) -> ModelEr
         module(*args, **kwargs)
     except Exception as own:  # noqa: BLE001 - whatever the user's code raises
         return ModelError(f"{place_of(own, module)}the network fails on its own example inputs: {first_line(own)}")
+    return _untraceable(module, error)
+
+
+def _untraceable(module: torch.nn.Module, error: Exception) -> ModelError:
     reason, change = reason_for(error)
     return ModelError(f"{place_of(error, module)}the network cannot be traced: {reason}" + (f"; {change}." if change else "."))
 
