@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from tersenet.errors import InputError
 
 T = TypeVar("T")
+LARGEST = 2**63 - 1
 
 
 def to_plain(value: Any) -> Any:
@@ -110,4 +111,8 @@ def _checked_scalar(hint: type, value: Any, where: str) -> Any:
     allowed: Any = (int, float) if hint is float else hint
     if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{where} must be {hint.__name__}, got {type(value).__name__}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where} must be a finite number, got {value}.")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise InputError(f"{where} must be a number of at most 64 bits, got a longer one.")
     return float(value) if isinstance(value, int) and hint is float else value
