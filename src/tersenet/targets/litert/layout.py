@@ -80,7 +80,7 @@ def through_reshape(shape: Shape, order: Order, target: Shape, *, images: bool) 
     """
     groups = _groups(shape, target)
     place = {axis: number for number, axis in enumerate(order)}
-    groups.sort(key=lambda pair: min(place[axis] for axis in pair[0]))
+    groups.sort(key=lambda pair: max(place[axis] for axis in pair[0]))
     wanted = [axis for sources, _ in groups for axis in sources]
     result = [axis for _, targets in groups for axis in targets]
     if [axis for axis in order if shape[axis] != 1] != wanted:

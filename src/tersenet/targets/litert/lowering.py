@@ -276,13 +276,17 @@ class Lowering:
         self.reshaped[made] = source
         return made
 
-    def result(self, node: fx.Node, code: str, inputs: Sequence[int], order: Order, **options: Any) -> None:
-        """Add an operator that makes the value of a node's unit, on the grid that the plan gives it."""
+    def result(self, node: fx.Node, code: str, inputs: Sequence[int], order: Order, columns: np.ndarray | None = None, **options: Any) -> None:
+        """Add an operator that makes the value of a node's unit, on the grid that the plan gives it.
+
+        Args:
+            columns: as in `Stored`, for an operator that works element by element.
+        """
         last = self.result_of(node)
         encoding = self.plan.values.get(last.name) if node.name in self.plan.units else None
         dtype = encoding.scheme.dtype if encoding is not None else dtype_name(last.meta["val"].dtype)
         tensor = self.emit(code, inputs, stored(shape_of(last), order), dtype, encoding, **options)
-        self.define(node, Stored(tensor, order, encoding))
+        self.define(node, Stored(tensor, order, encoding, columns))
 
     def define(self, node: fx.Node, value: Stored) -> None:
         """Say where the value of a node's unit is; it is converted to the grid that the plan gives it where it is not on it."""

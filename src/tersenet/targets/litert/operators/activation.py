@@ -42,7 +42,7 @@ SIGMOID_16 = Encoding(Scheme("int16", symmetric=True), (1 / 32768,), (0,))
 def unary(low: Lowering, node: fx.Node) -> None:
     """An operator that the runtime has."""
     value = _source(low, node)
-    low.result(node, UNARY[kind_of(node)], (value.tensor,), value.order)
+    low.result(node, UNARY[kind_of(node)], (value.tensor,), value.order, value.columns)
 
 
 def _source(low: Lowering, node: fx.Node) -> Stored:
@@ -55,7 +55,7 @@ def _source(low: Lowering, node: fx.Node) -> Stored:
 def leaky_relu(low: Lowering, node: fx.Node) -> None:
     """x where positive, else slope times x."""
     value = _source(low, node)
-    low.result(node, "LEAKY_RELU", (value.tensor,), value.order, alpha=float(bind(node)["negative_slope"]))
+    low.result(node, "LEAKY_RELU", (value.tensor,), value.order, value.columns, alpha=float(bind(node)["negative_slope"]))
 
 
 def prelu(low: Lowering, node: fx.Node) -> None:
@@ -77,7 +77,7 @@ def prelu(low: Lowering, node: fx.Node) -> None:
 def gelu(low: Lowering, node: fx.Node) -> None:
     """The Gaussian error linear unit, exact or with tanh."""
     value = _source(low, node)
-    low.result(node, "GELU", (value.tensor,), value.order, approximate=bind(node)["approximate"] == "tanh")
+    low.result(node, "GELU", (value.tensor,), value.order, value.columns, approximate=bind(node)["approximate"] == "tanh")
 
 
 def silu(low: Lowering, node: fx.Node) -> None:
@@ -86,7 +86,7 @@ def silu(low: Lowering, node: fx.Node) -> None:
     held = low.tensors[value.tensor]
     grid = None if value.encoding is None else SIGMOID_16 if held.dtype == "int16" else SIGMOID
     gate = low.emit("LOGISTIC", (value.tensor,), held.shape, held.dtype, grid)
-    low.result(node, "MUL", (value.tensor, gate), value.order)
+    low.result(node, "MUL", (value.tensor, gate), value.order, value.columns)
 
 
 def hardsigmoid(low: Lowering, node: fx.Node) -> None:
@@ -95,15 +95,15 @@ def hardsigmoid(low: Lowering, node: fx.Node) -> None:
     held = low.tensors[value.tensor]
     if value.encoding is None:
         shifted = low.emit("ADD", (value.tensor, _number(low, 3.0)), held.shape, "float32", fusedActivationFunction=3)
-        low.result(node, "MUL", (shifted, _number(low, 1 / 6)), value.order)
+        low.result(node, "MUL", (shifted, _number(low, 1 / 6)), value.order, value.columns)
         return
     top, bottom = (32767, 0) if held.dtype == "int16" else (255, -128)
     scheme = value.encoding.scheme
     grid = Encoding(scheme, (6 / top,), (bottom,))
     three, sixth = (Encoding(scheme, (number / 127,), (0,)) for number in (3.0, 1 / 6))
-    inputs = (value.tensor, _integer(low, 127, three), )
+    inputs = (value.tensor, _integer(low, 127, three))
     shifted = low.emit("ADD", inputs, held.shape, held.dtype, grid, fusedActivationFunction=3, potScaleInt16=False)
-    low.result(node, "MUL", (shifted, _integer(low, 127, sixth)), value.order)
+    low.result(node, "MUL", (shifted, _integer(low, 127, sixth)), value.order, value.columns)
 
 
 def _number(low: Lowering, value: float) -> int:
@@ -133,7 +133,7 @@ def composed(formula: Callable[[Arithmetic, int, fx.Node], int]) -> Callable[[Lo
     def lower(low: Lowering, node: fx.Node) -> None:
         value = _source(low, node)
         value = low.convert(value, value.order, None, tuple(shape_of(node)))
-        low.define(node, Stored(formula(Arithmetic(low, node, value), value.tensor, node), value.order))
+        low.define(node, Stored(formula(Arithmetic(low, node, value), value.tensor, node), value.order, None, value.columns))
 
     return lower
 
@@ -218,10 +218,11 @@ def softmax(low: Lowering, node: fx.Node) -> None:
 
 
 def elu_kernel(low: Lowering, node: fx.Node) -> None:
-    """ELU in integers, where the plan asks for it; every other kind in floats."""
-    if low.unit(node) is not None:
+    """ELU in integers where the plan asks for it and the kernel has it; every other kind in floats."""
+    arguments = bind(node)
+    if low.unit(node) is not None and (arguments["alpha"], arguments["scale"], arguments["input_scale"]) == (1, 1, 1):
         value = _source(low, node)
-        low.result(node, "ELU", (value.tensor,), value.order)
+        low.result(node, "ELU", (value.tensor,), value.order, value.columns)
     else:
         composed(elu)(low, node)
 

@@ -108,7 +108,7 @@ def padded(low: Lowering, image: int, extent: Sequence[int], stride: Sequence[in
     if not any(side for pair in pads for side in pair):
         return image, VALID
     sizes = low.tensors[image].shape[1:3]
-    if all(_is_same(size, *numbers) for size, *numbers in zip(sizes, extent, stride, pads, strict=True)):
+    if all(map(_is_same, sizes, extent, stride, pads)):
         return image, SAME
     shape = low.tensors[image].shape
     table = [(0, 0), *pads, (0, 0)]

@@ -154,7 +154,7 @@ def clamp(low: Lowering, node: fx.Node) -> None:
     value = low.read(node, arguments["self"], position=0)
     limits = (arguments["min"], arguments["max"])
     if limits in ((-1, 1), (0, 1)) and low.unit(node) is None:
-        low.result(node, "RELU_N1_TO_1" if limits[0] else "RELU_0_TO_1", (value.tensor,), value.order)
+        low.result(node, "RELU_N1_TO_1" if limits[0] else "RELU_0_TO_1", (value.tensor,), value.order, value.columns)
         return
     tensor, held = value.tensor, low.tensors[value.tensor]
     dtype = "float32" if held.dtype == "float32" else held.dtype
@@ -162,7 +162,7 @@ def clamp(low: Lowering, node: fx.Node) -> None:
         if limit is not None:
             number = _on_grid(limit, value.encoding) if value.encoding is not None else limit
             tensor = low.like(code, (tensor, low.array([number], dtype, held.numbers)), value.tensor)
-    low.define(node, Stored(tensor, value.order, value.encoding))
+    low.define(node, Stored(tensor, value.order, value.encoding, value.columns))
 
 
 def _on_grid(number: float, encoding: Encoding) -> int:

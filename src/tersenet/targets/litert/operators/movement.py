@@ -25,7 +25,8 @@ def reshape(low: Lowering, node: fx.Node) -> None:
     shape, target = shape_of(source), shape_of(node)
     value = low.read(node, source, position=0)
     wanted, order = through_reshape(shape, value.order, target, images=_has_images(low))
-    if value.columns is None and not same_memory(shape, wanted, value.order) and len(target) == 2 and target[0] == shape[0] and _only_linear(low, node):
+    rows = len(target) == 2 and target[0] == shape[0] and value.order[0] == 0
+    if rows and not same_memory(shape, wanted, value.order) and _only_linear(low, node):
         columns = flattened_columns(shape, value.order)
         low.define(node, Stored(low.reshape(value.tensor, target), identity(2), value.encoding, columns))
         return
@@ -170,11 +171,11 @@ def slice_(low: Lowering, node: fx.Node) -> None:
     rank = len(shape_of(source))
     begin, step = [0] * rank, [1] * rank
     for link in chain:
-        axis, start, stride = _range(link)
+        axis, start, skip = _range(link)
         begin[axis] += start * step[axis]
-        step[axis] *= stride
+        step[axis] *= skip
     shape = shape_of(node)
-    end = [first + (size - 1) * stride + 1 for first, size, stride in zip(begin, shape, step, strict=True)]
+    end = [first + (size - 1) * skip + 1 for first, size, skip in zip(begin, shape, step, strict=True)]
     ends = (stored(begin, value.order), stored(end, value.order), stored(step, value.order))
     low.define(node, Stored(cut(low, value.tensor, stored(shape, value.order), *ends), value.order, value.encoding))
 
@@ -229,7 +230,7 @@ def pad(low: Lowering, node: fx.Node) -> None:
     table = [(0, 0)] * rank
     for index in range(len(amounts) // 2):
         table[rank - 1 - index] = (amounts[2 * index], amounts[2 * index + 1])
-    tensor, shape = _cropped(low, value, table, list(shape_of(source)))
+    tensor = _cropped(low, value, table, shape_of(source))
     table = [(max(before, 0), max(behind, 0)) for before, behind in table]
     if any(side for sides in table for side in sides):
         tensor = _padded(low, node, value, tensor, [table[axis] for axis in value.order], mode)
@@ -246,13 +247,13 @@ def _absorbed(low: Lowering, node: fx.Node) -> bool:
     return _without_pad(low, reader, node, [(0, 0), (0, 0)])[0] is not node
 
 
-def _cropped(low: Lowering, value: Stored, table: Sequence[tuple[int, int]], shape: list[int]) -> tuple[int, list[int]]:
+def _cropped(low: Lowering, value: Stored, table: Sequence[tuple[int, int]], shape: Sequence[int]) -> int:
     begin = [max(-before, 0) for before, _ in table]
     end = [size + min(behind, 0) for size, (_, behind) in zip(shape, table, strict=True)]
     sizes = [last - first for first, last in zip(begin, end, strict=True)]
     ones = [1] * len(shape)
     places = (stored(begin, value.order), stored(end, value.order), ones)
-    return cut(low, value.tensor, stored(sizes, value.order), *places), sizes
+    return cut(low, value.tensor, stored(sizes, value.order), *places)
 
 
 def _padded(low: Lowering, node: fx.Node, value: Stored, tensor: int, table: list[tuple[int, int]], mode: str) -> int:

@@ -39,7 +39,8 @@ def max_pool(low: Lowering, node: fx.Node) -> None:
     value = low.read(node, arguments["self"], channels_last(rank + 2), 0)
     image = as_image(low, value.tensor)
     sizes = low.tensors[image].shape[1:3]
-    if all(_is_same(size, *numbers) for size, *numbers in zip(sizes, kernel, stride, sides, strict=True)) or _zeros_lose(low, arguments["self"], value):
+    inside = not any(side for pair in sides for side in pair)
+    if inside or all(map(_is_same, sizes, kernel, stride, sides)) or _zeros_lose(low, arguments["self"], value):
         image, padding = padded(low, image, kernel, stride, sides)
     else:
         image, padding = _padded_with_lowest(low, image, sides), 1
@@ -66,7 +67,7 @@ def average_pool(low: Lowering, node: fx.Node) -> None:
     rank = len(shape_of(node)) - 2
     kernel, stride, sides, wanted = _window(low, node)
     sizes = _pair(shape_of(arguments["self"])[2:], rank, 1)
-    same = not arguments["count_include_pad"] and all(_is_same(size, *numbers) for size, *numbers in zip(sizes, kernel, stride, sides, strict=True))
+    same = not arguments["count_include_pad"] and all(map(_is_same, sizes, kernel, stride, sides))
     value = low.read(node, arguments["self"], channels_last(rank + 2), 0)
     override = arguments.get("divisor_override")
     counts = _counts(sizes, wanted, kernel, stride, _pair(arguments["padding"], rank, 0), include=arguments["count_include_pad"])
@@ -132,7 +133,11 @@ def adaptive_pool(low: Lowering, node: fx.Node) -> None:
     arguments = bind(node)
     source = arguments["self"]
     rank = len(shape_of(source))
-    if any(size != 1 for size in shape_of(low.result_of(node))[2:]):
+    if isinstance(node.meta["val"], tuple):  # maxima, and where they are
+        readers = [reader for reader in node.users if reader.args[1] == 0]
+        if len(readers) != len(node.users):
+            raise low.refuse(node, "pooling does not say there where the largest elements are")
+    if any(int(size) != 1 for size in arguments["output_size"]):
         raise low.refuse(node, "adaptive pooling must divide the image evenly or make one value of it; resize the input, or pool with fixed windows")
     order = channels_last(rank)
     value = low.read(node, source, order, 0)
@@ -142,7 +147,9 @@ def adaptive_pool(low: Lowering, node: fx.Node) -> None:
     axes = low.array(list(range(1, rank - 1)), "int32")
     dtype = encoding.scheme.dtype if encoding is not None else low.tensors[value.tensor].dtype
     mean = low.emit(code, (value.tensor, axes), (shape[0], shape[1]), dtype, encoding)
-    low.define(node, Stored(low.reshape(mean, (shape[0], *[1] * (rank - 2), shape[1])), order, encoding))
+    made = Stored(low.reshape(mean, (shape[0], *[1] * (rank - 2), shape[1])), order, encoding)
+    for maker in readers if isinstance(node.meta["val"], tuple) else [node]:
+        low.define(maker, made)
 
 
 def resize(low: Lowering, node: fx.Node) -> None:
