@@ -235,7 +235,8 @@ def fit_bias(bias: Tensor, input: Encoding, weight: Encoding) -> Encoding:
     """The weight's encoding, its scales raised where the bias would leave int32 (a channel of tiny weights with a large bias).
 
     Integers of the bias stay within 2^30, half of int32; the products have the other half. Raising the scale costs nothing
-    there: with so large a bias, a step of the weight is far below a step of the result.
+    there: with so large a bias, a step of the weight is far below a step of the result. It is at least doubled, so that pairs
+    of weights that fit before (`tersenet.numerics.weights.pairs_fit`) fit however they round.
 
     Args:
         bias: (channels,).
@@ -250,7 +251,7 @@ def fit_bias(bias: Tensor, input: Encoding, weight: Encoding) -> Encoding:
         needed = needed.max().reshape(1)
     if bool((needed <= scale).all()):
         return weight
-    raised = float32_scale(torch.maximum(scale, needed), weight.scheme)
+    raised = float32_scale(torch.where(needed > scale, torch.maximum(2 * scale, needed), scale), weight.scheme)
     return replace(weight, scale=tuple(raised.tolist()))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersenet.errors import DataError, RecipeError
-from tersenet.numerics.affine import bias_encoding, dequantize, encode, fake_quantize, fit_bias, middle, power_of_two, q_format, quantize
+from tersenet.numerics.affine import LARGEST_BIAS, bias_encoding, dequantize, encode, fake_quantize, fit_bias, middle, power_of_two, q_format, quantize
 from tersenet.schemes import Encoding, Scheme
 
 torch.set_num_threads(1)
@@ -181,6 +181,8 @@ def test_large_bias_raises_the_weight_scale_of_its_channel_alone() -> None:
     assert quantize(bias, encoding).abs().max() <= 2**30 + 128
     assert torch.allclose(fake_quantize(bias, encoding), bias, atol=1e-6)
     assert fit_bias(torch.zeros(2), input, weight) is weight
+    barely = LARGEST_BIAS * weight.scale[1] * input.scale[0] * 1.001
+    assert fit_bias(torch.tensor([1.0, barely]), input, weight).scale == (weight.scale[0], 2 * weight.scale[1])
 
 
 def test_bad_ranges_are_refused() -> None:
