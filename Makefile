@@ -7,6 +7,7 @@ OUT ?= runs/demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input -c constraints.txt
 USED := $(VENV)/.installed-all
 DEVELOPED := $(VENV)/.installed-dev
+BENCHED := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs clean
@@ -24,7 +25,7 @@ test: $(DEVELOPED) ## all tests, and a small compress from the built wheel
 check: $(DEVELOPED) ## formatting, lint, types, and the direction of imports
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
 
-bench: $(DEVELOPED) ## every figure that the README states
+bench: $(BENCHED) ## every figure that the README states
 	PATH="$(abspath $(BIN)):$$PATH" scripts/bench
 
 docs: $(DEVELOPED) ## regenerate the generated pages
@@ -42,4 +43,9 @@ $(USED): pyproject.toml constraints.txt
 $(DEVELOPED): $(USED)
 	@echo "Installing what tests and checks need ..."
 	@$(PIP) -e '.[all,dev]'
+	@touch $@
+
+$(BENCHED): $(DEVELOPED)
+	@echo "Installing what benchmarks compare with ..."
+	@$(PIP) -e '.[all,dev,bench]'
 	@touch $@
