@@ -43,7 +43,7 @@ def tersenet_command() -> None:
 @click.option("--layout", type=click.Choice(["nhwc", "nchw"]), default=None, help="of image inputs in the file")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="of files that fix one")
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
-@click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ (onnxruntime alone)")
+@click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
 @click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
 @click.option("--out", default=None, type=click.Path(), help="folder of the run")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -57,14 +57,12 @@ def compress(model: str, source: str, targets: tuple[str, ...], recipe: str | No
 
     budget = tersenet.Budget(options["max_drop"], options["max_bytes"], options["max_latency"], options["max_memory"])
     with Progress() as progress:
-        settings = _settings(options, targets, progress)
+        settings = _settings(options, progress)
         report = run(model, source, to=targets, recipe=recipe, budget=budget, out=options["out"], settings=settings)
     return _show(report, as_json)
 
 
-def _settings(options: dict[str, Any], targets: tuple[str, ...], progress: Progress) -> Any:
-    if options["qoperator"] and "onnxruntime" not in targets:
-        raise click.UsageError("--qoperator is an option of onnxruntime files; add --to onnxruntime.")
+def _settings(options: dict[str, Any], progress: Progress) -> Any:
     asked = tersenet.ExportOptions(
         integer_io=None if options["io_type"] is None else options["io_type"] == "int8",
         layout=(options["layout"] or "").upper(),

@@ -14,31 +14,24 @@ from tersenet.budget import Budget, judge
 from tersenet.capabilities import Capabilities
 from tersenet.data import sources
 from tersenet.data.parts import Data
-from tersenet.errors import DataError
+from tersenet.errors import DataError, RecipeError
+from tersenet.expectation import Expectation, expectation
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
-from tersenet.graph.deploy import deployable
-from tersenet.graph.operators import kind_of
-from tersenet.graph.simulate import simulate
-from tersenet.graph.walk import layer_of, outputs
-from tersenet.layers import compare_layers
 from tersenet.manifest import Manifest, entry
 from tersenet.measure.environment import environment, peak_rss_bytes
-from tersenet.measure.quality import evaluate, outputs_of
+from tersenet.measure.quality import evaluate
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
-from tersenet.proof import Conditions, Known, Pair, prove
+from tersenet.proof import Conditions, Pair, prove
 from tersenet.recipe import Recipe, find_recipe
-from tersenet.record import ArtifactRecord, DataRecord, FloatOperator, ModelRecord, Report, TrailEntry
+from tersenet.record import ArtifactRecord, DataRecord, ModelRecord, Report, TrailEntry
 from tersenet.report import html
 from tersenet.report.advice import advised
 from tersenet.step import Change, Context, StepResult
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
 from tersenet.targets import table
-
-LAYER_SAMPLES = 16
-LAYER_BATCH = 4
 
 Progress = Callable[[int, int, str], None]
 
@@ -102,6 +95,7 @@ def compress(
     targets = [table.find(name) for name in dict.fromkeys([to] if isinstance(to, str) else to)]
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "int8")
     budget = budget or Budget()
+    _check_format_options(settings.options, targets)
     exporters = {target.name: table.exporter(target) for target in targets}
     network = load(model, weights=settings.weights, trust=settings.trust)
     bound = _bound(data, network, settings.seed)
@@ -122,6 +116,18 @@ def compress(
         if not run.finished:
             _Journey(network, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)
+
+
+def _check_format_options(options: ExportOptions, targets: list[Target]) -> None:
+    known = {name for target in targets for name in target.format_options}
+    for name in options.format:
+        if name not in known:
+            asked = ", ".join(target.name for target in targets)
+            raise RecipeError(f"none of the files asked for ({asked}) has the option {name}; it belongs to {_owners(name) or 'no format'}.")
+
+
+def _owners(option: str) -> str:
+    return ", ".join(target.name for target in table.TARGETS.values() if option in target.format_options)
 
 
 def _bound(data: Any, network: Model, seed: int) -> Data:
@@ -165,9 +171,9 @@ class _Journey:
         results, trail = self._compressed(tables)
         model = results[-1].model if results else self.network
         pairs = [self._exported(model, target) for target in self.targets]
-        known = self._known(model, tables)
+        expected = self._expected(model)
         conditions = Conditions(self.settings.threads, self.settings.seed, progress=self._progress)
-        records = [self._judged(prove(pair, known[pair.target.name], self.data, conditions, self.run.work)) for pair in pairs]
+        records = [self._judged(prove(pair, expected[pair.target.name], self.data, conditions, self.run.work)) for pair in pairs]
         self._write(records, trail, pairs)
 
     def _compressed(self, tables: list[Capabilities]) -> tuple[list[StepResult], list[TrailEntry]]:
@@ -209,6 +215,7 @@ class _Journey:
         folder = self.run.work / "artifacts" / target.name
         folder.mkdir(parents=True, exist_ok=True)
         exporter, options = self.exporters[target.name], self.settings.options
+        options = replace(options, format={name: value for name, value in options.format.items() if name in target.format_options})
         start = time.perf_counter()
         compressed = exporter.export(model, folder / f"model{target.extension}", options)
         seconds = time.perf_counter() - start
@@ -219,22 +226,13 @@ class _Journey:
         self._progress(1, 1, f"exporting ({target.name})")
         return Pair(target, compressed, plain, seconds)
 
-    def _known(self, model: Model, tables: list[Capabilities]) -> dict[str, Known]:
+    def _expected(self, model: Model) -> dict[str, Expectation]:
         """What simulation and plan say of each target; targets that share a plan share the work."""
-        graph = deployable(model)
-        layers = {node.name: node for node in graph.graph.nodes}
-        moved = cost(model).bytes_moved
-        if not model.plans:
-            return {target.name: Known(bytes_moved=moved) for target in self.targets}
-        known: dict[str, Known] = {}
-        for plan in model.plans:
-            simulated, _ = outputs_of(simulate(model, plan), self.data.evaluation, progress=self._renamed("simulating"))
-            first = plan.values.get(outputs(graph)[0].name)
-            batches = (arrays for arrays, _ in self.data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
-            rows = [FloatOperator(kind_of(layers[name]), layer_of(layers[name]), why) for name, why in plan.float_operators.items()]
-            shared = Known(simulated, first.scale[0] if first else None, tuple(rows), compare_layers(model, plan, batches), moved)
-            known |= {name: shared for name in plan.serves}
-        return known
+        found: dict[str, Expectation] = {}
+        for plan in model.plans or (None,):
+            expected = expectation(model, plan, self.data, self.settings.seed, self._progress)
+            found |= {name: expected for name in (plan.serves if plan else (target.name for target in self.targets))}
+        return found
 
     def _judged(self, record: ArtifactRecord) -> ArtifactRecord:
         met, missed = judge(self.budget, record, self.settings.sure)
@@ -274,9 +272,6 @@ class _Journey:
 
     def _progress(self, done: int, total: int, what: str) -> None:
         self.settings.progress(done, total, what)
-
-    def _renamed(self, what: str) -> Progress:
-        return lambda done, total, _: self.settings.progress(done, total, what)
 
 
 def _rows(changes: Iterable[Change]) -> list[list[str]]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from tersenet.data.parts import Data, Part
+from tersenet.expectation import Expectation, chosen_rows
 from tersenet.measure.agreement import agreement
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare, evaluate
-from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
+from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency
 from tersenet.target import Artifact, Export, Target, feed
 from tersenet.targets import table
 
@@ -44,25 +45,6 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a network before its file runs.
-
-    Args:
-        simulated: outputs of the simulation on the evaluation part; None where the network was not quantized.
-        step: the scale of the first quantized output; None where it is float.
-        float_ops: operators that stay in float, and why.
-        layers: per-layer errors.
-        bytes_moved: weights and activations read and written in one run.
-    """
-
-    simulated: np.ndarray | Sequence[np.ndarray] | None = None
-    step: float | None = None
-    float_ops: tuple[FloatOperator, ...] = ()
-    layers: tuple[Layer, ...] = ()
-    bytes_moved: int | None = None
-
-
-@dataclass(frozen=True)
 class Conditions:
     """How files are measured."""
 
@@ -72,12 +54,12 @@ class Conditions:
     progress: Progress = lambda done, total, what: None
 
 
-def prove(pair: Pair, known: Known, data: Data, conditions: Conditions, folder: Path) -> ArtifactRecord:
+def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions, folder: Path) -> ArtifactRecord:
     """Run both files in their own runtime and record what they reached.
 
     Args:
         pair: the files.
-        known: what the simulation and the plan say.
+        expected: what the simulation and the plan say.
         data: bound to the network; its evaluation part judges.
         conditions: threads, seed, time.
         folder: the run's, which the record's path is relative to.
@@ -87,7 +69,8 @@ def prove(pair: Pair, known: Known, data: Data, conditions: Conditions, folder: 
     twin = table.find(target.float_twin)
     compressed = opened(target, pair.compressed, conditions.threads)
     plain = opened(twin, pair.plain, conditions.threads)
-    part = _judged(compressed, data.evaluation, conditions.seed)
+    rows = _judged_rows(compressed, data.evaluation, conditions.seed)
+    part = data.evaluation[rows] if len(rows) < len(data.evaluation) else data.evaluation
     float_scores = _scores(plain, part, data, None, conditions, f"{target.name}, float")
     reference = None if data.task.labelled else float_scores.outputs
     scores = _scores(compressed, part, data, reference, conditions, target.name)
@@ -112,10 +95,10 @@ def prove(pair: Pair, known: Known, data: Data, conditions: Conditions, folder: 
         speedup_ci95=interval,
         peak_memory_bytes=memory,
         memory_is=memory_is,
-        bytes_moved=None if target.times else known.bytes_moved,
-        float_ops=known.float_ops,
-        layers=known.layers,
-        agreement=_agreement(known, scores, part, data),
+        bytes_moved=None if target.times else expected.bytes_moved,
+        float_ops=expected.float_ops,
+        layers=expected.layers,
+        agreement=_agreement(expected, scores, rows, data),
         notes=_notes(pair, part, data),
     )
     return record
@@ -126,16 +109,15 @@ def opened(target: Target, export: Export, threads: int) -> Artifact:
     return Artifact(export.path, target.name, table.runner(target).load(export.path, threads), export.inputs, export.outputs)
 
 
-def _judged(compressed: Artifact, evaluation: Part, seed: int) -> Part:
-    """The evaluation part, or as much of it as a slow runtime can judge in time: a seeded choice with each class's share."""
+def _judged_rows(compressed: Artifact, evaluation: Part, seed: int) -> np.ndarray:
+    """All evaluation samples, or as many as a slow runtime can judge in time."""
     inputs, _ = evaluation.batch(slice(0, 2))
     compressed(*inputs)
     start = time.perf_counter()
     compressed(*inputs)
     each = (time.perf_counter() - start) / len(inputs[0])
-    if each * len(evaluation) <= QUALITY_SECONDS:
-        return evaluation
-    return evaluation.take(max(LEAST_SAMPLES, int(QUALITY_SECONDS / each)), seed)
+    count = len(evaluation) if each * len(evaluation) <= QUALITY_SECONDS else max(LEAST_SAMPLES, int(QUALITY_SECONDS / each))
+    return chosen_rows(len(evaluation), count, seed)
 
 
 def _scores(artifact: Artifact, part: Part, data: Data, reference: object, conditions: Conditions, what: str) -> Scores:
@@ -169,20 +151,18 @@ def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], 
     return peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, conditions.threads)
 
 
-def _agreement(known: Known, scores: Scores, part: Part, data: Data) -> Agreement | None:
-    if known.simulated is None:
+def _agreement(expected: Expectation, scores: Scores, judged: np.ndarray, data: Data) -> Agreement | None:
+    """File against simulation, on the samples that both have seen."""
+    if expected.simulated is None:
         return None
-    simulated = known.simulated
-    if len(part) < len(data.evaluation):
-        simulated = _same_choice(simulated, part, data.evaluation)
-    return agreement(simulated, scores.outputs, known.step, classes=data.task.kind in ("classification", "agreement"))
+    common = np.intersect1d(expected.rows, judged)
+    simulated = _rows(expected.simulated, np.searchsorted(expected.rows, common))
+    measured = _rows(scores.outputs, np.searchsorted(judged, common))
+    return agreement(simulated, measured, expected.step, classes=data.task.kind in ("classification", "agreement"))
 
 
-def _same_choice(simulated: np.ndarray | Sequence[np.ndarray], part: Part, evaluation: Part) -> np.ndarray | list[np.ndarray]:
-    """The rows of the simulation's outputs that belong to the chosen samples, found by the samples themselves."""
-    places = {array.tobytes(): index for index, array in enumerate(evaluation.inputs[0])}
-    rows = [places[array.tobytes()] for array in part.inputs[0]]
-    return simulated[rows] if isinstance(simulated, np.ndarray) else [array[rows] for array in simulated]
+def _rows(outputs: np.ndarray | Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    return outputs[rows] if isinstance(outputs, np.ndarray) else [array[rows] for array in outputs]
 
 
 def _notes(pair: Pair, part: Part, data: Data) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ class Target:
         runtime: what to install to run a file, with its least version.
         example: lines of code that run a file; ``{file}`` and ``{inputs}`` are filled in.
         capabilities: ``"module:function"`` that answers an instruction set with its `Capabilities`; needs no torch.
+        format_options: names of the options that this format alone has (`ExportOptions.format`).
     """
 
     name: str
@@ -145,6 +146,7 @@ class Target:
     about: str
     runtime: str = ""
     example: str = ""
+    format_options: tuple[str, ...] = ()
     capabilities: str = ""
 
 

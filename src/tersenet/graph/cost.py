@@ -12,6 +12,7 @@ from torch import fx
 
 from tersenet.graph.walk import bind, calls
 from tersenet.model import Model
+from tersenet.plan import QuantizationPlan
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,27 @@ MACS: Mapping[str, _Count] = {
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,
 }
+
+
+def bytes_moved(module: fx.GraphModule, plan: QuantizationPlan | None = None) -> int:
+    """Bytes read and written in one run of one sample: every operand and result once, in the types that a file keeps them in.
+
+    Args:
+        module: the deployable graph.
+        plan: whose values and weights are integers; None for floats.
+    """
+    units = plan.units if plan is not None else {}
+    nodes = {node.name: node for node in module.graph.nodes}
+    encodings = dict(plan.values) if plan is not None else {}
+    for anchor, unit in units.items():
+        encodings |= {bind(nodes[anchor])[argument].name: encoding for argument, encoding in unit.weights.items()}
+    inner = {name for unit in units.values() for name in unit.nodes[:-1]}  # never leaves the kernel
+    sizes, bits = _Sizes(module), 0
+    for node in calls(module):
+        if not _is_operator(node) or _is_view(node, node.target._schema.name.removeprefix("aten::")):  # type: ignore[union-attr]
+            continue
+        for value in {*node.all_input_nodes, node}:
+            if value.name not in inner:
+                width = encodings[value.name].scheme.bits if value.name in encodings else 32
+                bits += sizes.bytes(value.meta.get("val")) // 4 * width
+    return bits // 8

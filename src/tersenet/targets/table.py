@@ -28,6 +28,7 @@ TARGETS: Mapping[str, Target] = {
         times=True,
         about="ONNX Runtime on servers and desktops: .onnx files, standard QDQ, an open batch",
         runtime="onnxruntime>=1.18",
+        format_options=("qoperator",),
         capabilities="tersenet.targets.onnxruntime.capabilities:capabilities",
         example=(
             "import numpy as np, onnxruntime\n"

@@ -1,0 +1,81 @@
+"""What a network and its plan say of a file before it runs: simulated outputs, layers' errors, what stays in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tersenet.data.parts import Data
+from tersenet.graph.cost import bytes_moved
+from tersenet.graph.deploy import deployable
+from tersenet.graph.operators import kind_of
+from tersenet.graph.simulate import simulate
+from tersenet.graph.walk import layer_of, outputs
+from tersenet.layers import compare_layers
+from tersenet.measure.quality import outputs_of
+from tersenet.model import Model
+from tersenet.plan import QuantizationPlan
+from tersenet.record import FloatOperator, Layer
+
+# The simulation runs in floats and is slow: agreement is judged on at most so many samples, layers on fewer still.
+AGREEMENT_SAMPLES = 2000
+LAYER_SAMPLES = 16
+LAYER_BATCH = 4
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a file should compute, and what is known of it.
+
+    Args:
+        simulated: outputs of the simulation on some of the evaluation part; None where the network was not quantized.
+        rows: which samples those are, in order.
+        step: the scale of the first quantized output; None where it is float.
+        float_ops: operators that stay in float, and why.
+        layers: errors of each layer.
+        bytes_moved: weights and activations read and written in one run, in the types that the file keeps them in.
+    """
+
+    simulated: np.ndarray | Sequence[np.ndarray] | None = None
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    step: float | None = None
+    float_ops: tuple[FloatOperator, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    bytes_moved: int | None = None
+
+
+def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
+    """`count` of `total` samples in their order; a smaller choice by the same seed lies within a larger one."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
+
+
+def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: int, progress: Progress) -> Expectation:
+    """Simulate a plan on the evaluation part and look at each layer.
+
+    Args:
+        model: the network.
+        plan: of one or several runtimes; None for a float network.
+        data: bound to the network.
+        seed: of the choice of samples.
+        progress: called with (done, total, what).
+    """
+    graph = deployable(model)
+    if plan is None:
+        return Expectation(bytes_moved=bytes_moved(graph))
+    nodes = {node.name: node for node in graph.graph.nodes}
+    rows = chosen_rows(len(data.evaluation), AGREEMENT_SAMPLES, seed)
+    simulated, _ = outputs_of(simulate(model, plan), data.evaluation[rows], progress=lambda done, total, _: progress(done, total, "simulating"))
+    first = plan.values.get(outputs(graph)[0].name)
+    batches = (arrays for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
+    return Expectation(
+        simulated=simulated,
+        rows=rows,
+        step=first.scale[0] if first else None,
+        float_ops=tuple(FloatOperator(kind_of(nodes[name]), layer_of(nodes[name]), why) for name, why in plan.float_operators.items()),
+        layers=compare_layers(model, plan, batches),
+        bytes_moved=bytes_moved(graph, plan),
+    )

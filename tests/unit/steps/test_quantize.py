@@ -1,0 +1,250 @@
+"""Where a network becomes integers, with which numbers, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tersenet import Data, Override, Quantize, Recipe
+from tersenet.capabilities import Capabilities, Kernel
+from tersenet.errors import DataError, RecipeError, UnsupportedError
+from tersenet.frontends.table import load
+from tersenet.graph.simulate import simulate
+from tersenet.measure.agreement import sqnr_db
+from tersenet.plan import QuantizationPlan
+from tersenet.step import Context
+
+WEIGHTED = {"weights": ("int8",), "granularities": ("per-channel", "per-tensor"), "fuses": ("relu", "relu6")}
+TABLE = Capabilities(
+    "fake",
+    {
+        "conv2d": Kernel(**WEIGHTED),
+        "linear": Kernel(**{**WEIGHTED, "activations": ("int8", "int16")}),
+        "matmul": Kernel(),
+        "add": Kernel(fuses=("relu",)),
+        "mul": Kernel(),
+        "max_pool2d": Kernel(shares="result"),
+        "reshape": Kernel(shares="result"),
+        "split": Kernel(shares="result"),
+        "getitem": Kernel(shares="result"),
+        "concat": Kernel(shares="all"),
+        "softmax": Kernel(result=(1 / 256, -128)),
+        "sigmoid": Kernel(result=(1 / 256, -128)),
+    },
+)
+
+
+class Function(nn.Module):
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def quantized(function, step=None, tables=(TABLE,), shape=(4, 8, 8), **modules):
+    torch.manual_seed(0)
+    model = load(Function(function, **modules).eval(), (torch.randn(2, *shape),))
+    x = np.random.default_rng(0).standard_normal((64, *shape)).astype(np.float32)
+    data = Data.from_arrays(calibration=x[:48], evaluation=x[48:])
+    return model, (step or Quantize()).apply(model, Context(tables, data.without_evaluation())), x[48:]
+
+
+def plan_of(*arguments, **modules) -> QuantizationPlan:
+    return quantized(*arguments, **modules)[1].model.plans[0]
+
+
+def conv(inputs=4, outputs=4):
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def test_points_lie_after_the_fused_activation():
+    plan = plan_of(lambda net, x: torch.relu(net.layer(x)), layer=conv())
+    assert list(plan.units) == ["conv2d"]
+    assert plan.units["conv2d"].nodes == ("conv2d", "relu")
+    assert set(plan.values) == {"x", "relu"}
+    assert plan.values["relu"].range[0] == 0
+    assert plan.values["x"].role == "input"
+    assert plan.values["relu"].role == "output"
+
+
+def test_an_activation_with_a_second_reader_before_it_is_not_fused():
+    plan = plan_of(lambda net, x: (lambda y: torch.relu(y) + y)(net.layer(x)), layer=conv(), tables=(with_kernel("relu"),))
+    assert plan.units["conv2d"].nodes == ("conv2d",)
+
+
+def with_kernel(kind):
+    return replace(TABLE, kernels={**TABLE.kernels, kind: Kernel()})
+
+
+def test_biases_are_int32_on_the_product_of_scales():
+    plan = plan_of(lambda net, x: net.layer(x), layer=conv())
+    weight, bias = (plan.units["conv2d"].weights[name] for name in ("weight", "bias"))
+    np.testing.assert_array_equal(np.float32(bias.scale), np.float32(weight.scale) * np.float32(plan.values["x"].scale[0]))
+    assert bias.scheme.dtype == "int32"
+    assert len(weight.scale) == 4
+    assert weight.scheme.lowest == -127
+
+
+def test_pooling_reshape_and_split_keep_their_inputs_numbers():
+    def pooled(net, x):
+        first, second = net.pool(net.layer(x)).flatten(2).chunk(2, 1)
+        return torch.cat([first, second], 2)
+
+    plan = plan_of(pooled, layer=conv(), pool=nn.MaxPool2d(2))
+    grids = {(encoding.scale, encoding.zero_point) for name, encoding in plan.values.items() if name != "x"}
+    assert len(grids) == 1
+    assert {"getitem", "getitem_1", "cat"} <= {name.replace("split_with_sizes", "split") for name in plan.values} | {"cat"}
+
+
+def test_a_concatenation_of_different_grids_shares_one_and_a_demanded_grid_is_converted_for_it():
+    plan = plan_of(lambda net, x: torch.cat([torch.sigmoid(net.one(x)), net.two(x)], 1), one=conv(), two=conv())
+    assert plan.values["sigmoid"].scale == (1 / 256,)
+    (place,) = plan.uses
+    assert place == "cat:0"
+    assert plan.uses[place].scale == plan.values["cat"].scale == plan.values["conv2d_1"].scale
+    assert plan.values["cat"].shared
+
+
+def test_what_has_no_kernel_stays_float_and_says_why():
+    _, result, _ = quantized(lambda net, x: net.two(torch.sin(net.one(x))), one=conv(), two=conv())
+    plan = result.model.plans[0]
+    assert plan.float_operators == {"sin": "no integer kernel for sin"}
+    assert set(plan.values) == {"x", "conv2d", "sin", "conv2d_1"}
+    assert any("sin" in entry.why for entry in result.skipped)
+
+
+def test_islands_of_light_operators_go_back_to_float():
+    plan = plan_of(lambda net, x: torch.sin(torch.sin(net.one(x)) * 2 + 1), one=conv())
+    assert set(plan.units) == {"conv2d"}
+    assert "two conversions" in plan.float_operators["mul"]
+
+
+def test_a_network_of_light_operators_alone_is_quantized():
+    plan = plan_of(lambda net, x: x * 2 + x)
+    assert set(plan.units) == {"mul", "add"}
+
+
+def test_a_mask_is_not_quantized():
+    mask = torch.zeros(8, 8).masked_fill(torch.ones(8, 8).triu(1).bool(), -1e9)
+
+    def attend(net, x):
+        return (net.layer(x) @ x + mask).softmax(-1) @ x
+
+    plan = plan_of(attend, layer=conv())
+    assert "mask" in plan.float_operators["add"]
+    assert max(abs(end) for encoding in plan.values.values() for end in encoding.range) < 1e4
+
+
+def test_masks_that_come_of_the_data_are_found_by_their_size():
+    def attend(net, x):
+        return (net.layer(x) @ x + torch.where(x > 0, 0.0, -1e9)).softmax(-1) @ x
+
+    plan = plan_of(attend, layer=conv())
+    assert "add" in plan.float_operators
+    assert "matmul" in plan.units
+
+
+def test_layers_are_left_in_float_by_name_operator_or_kind():
+    for pattern in ("one", "on?", "conv2d", "one*"):
+        plan = plan_of(lambda net, x: net.two(net.one(x)), Quantize(keep_float=(pattern,)), one=conv(), two=nn.Conv2d(4, 4, 1))
+        assert "request" in plan.float_operators["conv2d"], pattern
+        assert "conv2d" not in plan.units
+
+
+def test_overrides_change_one_layer():
+    step = Quantize(overrides=(Override("two", granularity="per-tensor", weights="int4"),))
+    plan = plan_of(lambda net, x: net.two(net.one(x)), step, one=conv(), two=conv())
+    assert len(plan.units["conv2d"].weights["weight"].scale) == 4
+    assert len(plan.units["conv2d_1"].weights["weight"].scale) == 1
+    assert plan.units["conv2d_1"].weights["weight"].scheme.dtype == "int4"
+
+
+def test_sixteen_bit_activations_where_the_runtime_has_them():
+    plan = plan_of(lambda net, x: net.layer(x), Quantize(activations="int16"), shape=(6,), layer=nn.Linear(6, 3))
+    assert plan.values["linear"].scheme.dtype == "int16"
+    assert plan.values["linear"].zero_point == (0,)
+    left = plan_of(lambda net, x: net.layer(x), Quantize(activations="int16"), layer=conv())
+    assert "int16" in left.float_operators["conv2d"]
+
+
+def test_scales_that_are_powers_of_two():
+    plan = plan_of(lambda net, x: torch.relu(net.layer(x)), Quantize(power_of_two=True, symmetric=True), layer=conv())
+    scales = [scale for unit in plan.units.values() for encoding in unit.weights.values() for scale in encoding.scale]
+    scales += [encoding.scale[0] for encoding in plan.values.values()]
+    assert all(np.log2(scale) == int(np.log2(scale)) for scale in scales)
+    assert all(encoding.zero_point == (0,) for encoding in plan.values.values())
+
+
+def test_tables_that_decide_alike_share_a_plan():
+    tables = (TABLE, replace(TABLE, name="twin"), replace(TABLE, name="other", restricted_weights=False))
+    _, result, _ = quantized(lambda net, x: torch.relu(net.layer(x)), tables=tables, layer=conv())
+    assert [plan.serves for plan in result.model.plans] == [("fake", "twin"), ("other",)]
+    assert result.model.plan_for("twin") is result.model.plans[0]
+    with pytest.raises(UnsupportedError, match="not for elsewhere"):
+        result.model.plan_for("elsewhere")
+
+
+def test_integers_alone_or_an_error_that_names_the_operator():
+    with pytest.raises(UnsupportedError, match="sin"):
+        quantized(lambda net, x: torch.sin(net.layer(x)), tables=(replace(TABLE, floats=frozenset()),), layer=conv())
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "moving-average", "percentile", "mse", "entropy"])
+def test_simulation_is_near_the_network(ranges):
+    model, result, x = quantized(lambda net, x: net.two(torch.relu(net.one(x)) + x), Quantize(ranges=ranges), one=conv(), two=conv())
+    simulated = simulate(result.model, result.model.plans[0])(x)
+    assert sqnr_db(model(x), simulated) > 25
+    assert not np.array_equal(model(x), simulated)
+
+
+def test_a_plan_comes_back_from_json():
+    plan = plan_of(lambda net, x: torch.cat([torch.sigmoid(net.one(x)), net.one(x)], 1), one=conv())
+    assert QuantizationPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_recipe_comes_back_from_json():
+    recipe = Recipe([Quantize(ranges="mse", keep_float=("head",), overrides=(Override("stem*", weights="int4"),))])
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+BAD = {
+    "weights": ({"weights": "int9"}, "int9"),
+    "ranges": ({"ranges": "minmaxx"}, "did you mean 'minmax'"),
+    "estimator's number": ({"ranges": "percentile", "range_numbers": (("percentage", 9.0),)}, "percentage"),
+    "group without size": ({"granularity": "per-group"}, "group_size"),
+    "batch": ({"batch_size": 0}, "batch_size"),
+    "override": ({"overrides": ({"layers": "a", "weight": "int4"},)}, "weight"),
+    "override without layers": ({"overrides": ({"weights": "int4"},)}, "which layers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options(name):
+    options, message = BAD[name]
+    with pytest.raises(RecipeError, match=message):
+        Quantize(**options)
+
+
+def test_a_pattern_that_matches_nothing_names_the_close_ones():
+    with pytest.raises(RecipeError, match="layr.*did you mean 'layer'"):
+        quantized(lambda net, x: net.layer(x), Quantize(keep_float=("layr",)), layer=conv())
+
+
+def test_calibration_data_must_be_there():
+    model = load(Function(lambda net, x: net.layer(x), layer=conv()).eval(), (torch.randn(2, 4, 8, 8),))
+    with pytest.raises(DataError, match="calibration part"):
+        Quantize().apply(model, Context((TABLE,), Data.from_arrays(evaluation=np.zeros((2, 4, 8, 8), np.float32))))
+
+
+def test_an_activation_that_is_not_finite_is_an_error():
+    with pytest.raises(DataError, match="NaN or infinity"):
+        quantized(lambda net, x: net.layer(torch.log(x)), layer=conv())
