@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersenet.errors import DataError, RecipeError
-from tersenet.numerics.affine import LARGEST_BIAS, bias_encoding, dequantize, encode, fake_quantize, fit_bias, middle, power_of_two, q_format, quantize
+from tersenet.numerics.affine import (
+    LARGEST_BIAS,
+    bias_encoding,
+    dequantize,
+    encode,
+    fake_quantize,
+    fit_bias,
+    middle,
+    power_of_two,
+    q_format,
+    quantize,
+)
 from tersenet.schemes import Encoding, Scheme
 
 torch.set_num_threads(1)
