@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tersenet.record import ArtifactRecord, FloatOperator, Layer, Quality, Report
-from tersenet.report.wording import between, compared, counted, milliseconds, share, signed, size
+from tersenet.report.wording import between, compared, counted, milliseconds, share, signed, size, times
 
 AGREES = 0.995  # of the samples, ties left out
 LOSS_POINTS = 1.0  # a drop that deserves a warning, where it is more than chance
@@ -90,7 +90,7 @@ def not_faster(record: ArtifactRecord, report: Report) -> str:
     ends = f", 95 % interval {record.speedup_ci95[0]:.2f} to {record.speedup_ci95[1]:.2f}" if record.speedup_ci95 else ""
     slower = record.speedup < 1 and (record.speedup_ci95 is None or record.speedup_ci95[1] < 1)
     what = "slower than float" if slower else "not measurably faster than float"
-    return f"{record.target}: the file is {what} (speed-up {record.speedup:.2f}{ends}). Why: {_why_slow(record, report)}."
+    return f"{record.target}: the file is {what} (speed-up {record.speedup:.2f}{ends}). Likely why: {_why_slow(record, report)}."
 
 
 def _why_slow(record: ArtifactRecord, report: Report) -> str:
@@ -122,7 +122,7 @@ def doubtful(report: Report) -> tuple[str, ...]:
 
 def next_steps(report: Report) -> tuple[str, ...]:
     """What to do with the result, most useful first."""
-    texts = [*_budget_steps(report), *_quality_steps(report)]
+    texts = [*_budget_steps(report), *_quality_steps(report), *_speed_steps(report)]
     half = max((_half(record.quality) for record in report.records if record.quality and record.quality.unit == "points"), default=0.0)
     if half > WIDE_POINTS:
         needed = round(report.data.n_evaluation * (half / (WIDE_POINTS / 2)) * (half / (WIDE_POINTS / 2)), -2)
@@ -166,6 +166,18 @@ def _quality_steps(report: Report) -> list[str]:
             texts.append(f'{worst.name}: {habit}. Try another estimator of ranges: Quantize(ranges="mse").')
         return texts
     return []
+
+
+def _speed_steps(report: Report) -> list[str]:
+    """For files that gain no speed: the runtime that does, or where else to look."""
+    slow = [record.target for record in report.records if not_faster(record, report)]
+    fast = [record for record in report.records if record.speedup is not None and record.target not in slow]
+    if not slow:
+        return []
+    if fast:
+        best = max(fast, key=lambda record: record.speedup or 0.0)
+        return [f"For speed on this processor take {best.target} ({times(best.speedup)} against float); {_listed(slow)} gains none."]
+    return ["For speed, time the files on the device itself (tersenet measure): its processor may have what this one lacks."]
 
 
 def weakest(record: ArtifactRecord) -> Layer | None:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tersenet.plain import to_plain
-from tersenet.record import ArtifactRecord, FloatOperator, Layer, Report
+from tersenet.record import ArtifactRecord, FloatOperator, Layer, Quality, Report
 from tersenet.report import svg, wording
 from tersenet.report.advice import WEAK_DB, loss_is_noise, size_gain, weakest
 from tersenet.store import write_file
@@ -127,21 +127,33 @@ def headline(report: Report) -> str:
     records = report.records
     if not records:
         return "No file was written."
+    if len(records) == 1:
+        return f"One file for {records[0].target}: {', '.join(_gains(records[0]))}."
     smallest = min(records, key=lambda record: record.bytes)
     parts = [f"the smallest is {wording.size(smallest.bytes)} ({smallest.target}, {size_gain(smallest)} than float)"]
-    timed = [record for record in records if record.speedup is not None]
-    if timed:
-        fastest = max(timed, key=lambda record: record.speedup or 0.0)
-        parts.append(f"the greatest gain in speed is {wording.times(fastest.speedup)} ({fastest.target})")
-    judged = [record for record in records if record.quality and record.quality.drop_points is not None]
-    if judged:
-        worst = max(judged, key=lambda record: record.quality.drop_points or 0.0 if record.quality else 0.0)
-        chance = ", within chance" if loss_is_noise(worst.quality) else ""
-        parts.append(
-            f"the worst file's {worst.quality.metric if worst.quality else 'quality'} is {wording.change(worst.quality)}{chance} ({worst.target})"
-        )
-    files = "One file" if len(records) == 1 else f"{len(records)} files"
-    return f"{files}: {'; '.join(parts)}."
+    fastest = max((record for record in records if record.speedup is not None), key=lambda record: record.speedup or 0.0, default=None)
+    if fastest is not None:
+        gain = f"the greatest gain in speed is {wording.times(fastest.speedup)} ({fastest.target})"
+        parts.append(gain if (fastest.speedup or 0.0) > 1 else "none is faster than float")
+    worst = max(records, key=lambda record: record.quality.drop_points or 0.0 if record.quality else 0.0)
+    if worst.quality is not None and worst.quality.drop_points is not None:
+        lost = worst.quality.drop_points > 0
+        parts.append(f"at worst {_quality_change(worst.quality)} ({worst.target})" if lost else f"none loses {worst.quality.metric}")
+    return f"{len(records)} files: {'; '.join(parts)}."
+
+
+def _gains(record: ArtifactRecord) -> list[str]:
+    parts = [wording.size(record.bytes), f"{size_gain(record)} than float"]
+    if record.speedup is not None:
+        parts.append(wording.compared(record.speedup, "faster", "slower"))
+    if record.quality is not None and record.quality.drop_points is not None:
+        parts.append(_quality_change(record.quality))
+    return parts
+
+
+def _quality_change(quality: Quality) -> str:
+    chance = ", within chance" if loss_is_noise(quality) and wording.change(quality) != wording.UNCHANGED else ""
+    return f"{quality.metric} is {wording.change(quality)}{chance}"
 
 
 @cache

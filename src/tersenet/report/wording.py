@@ -7,6 +7,7 @@ import math
 from tersenet.record import Latency, Quality
 
 MISSING = "–"
+UNCHANGED = "unchanged"
 
 
 def size(count: float | None) -> str:
@@ -134,7 +135,7 @@ def change(quality: Quality | None) -> str:
         return MISSING
     amount = f"{abs(quality.drop_points):.2f} {quality.unit}"
     if float(f"{quality.drop_points:.2f}") == 0:
-        return "no change"
+        return UNCHANGED
     return f"{amount} worse" if quality.drop_points > 0 else f"{amount} better"
 
 

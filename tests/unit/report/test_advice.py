@@ -63,6 +63,13 @@ def test_not_faster_and_why(fine: Report) -> None:
     assert "not measurably faster" in only(changed(fine, speedup=1.01, speedup_ci95=(0.98, 1.04)))
 
 
+def test_for_speed_take_the_runtime_that_has_it(fine: Report) -> None:
+    slow = changed(fine, target="onnxruntime", speedup=0.5, speedup_ci95=(0.45, 0.55))
+    assert "time the files on the device itself" in advice.next_steps(slow)[0]
+    both = dataclasses.replace(slow, records=(*slow.records, *fine.records))
+    assert advice.next_steps(both)[0] == "For speed on this processor take litert (2.00× against float); onnxruntime gains none."
+
+
 def test_not_agreeing_and_why(fine: Report) -> None:
     text = only(changed(fine, agreement=Agreement(0.981, 7, 0.5, 20.0, 1000)))
     assert "the same class on 98.1 % of 1,000 samples; 7 ties are left out, at least 99.5 % are expected" in text
