@@ -6,7 +6,7 @@ MobileNetV2 takes milliseconds instead of seconds, names and sharing are ours, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from tersenet.targets.onnxruntime.flatten import flatten_products
 from tersenet.targets.onnxruntime.lowering import Lowering
 from tersenet.targets.onnxruntime.operators.quantization import DEQUANTIZE, QUANTIZE, numbers
 from tersenet.targets.onnxruntime.operators.table import BUILDERS
+from tersenet.targets.onnxruntime.qoperator import to_qoperators
 from tersenet.tensors import Port, TensorSpec
 
 OPTIONS = ("qoperator",)
@@ -46,6 +47,7 @@ class OnnxExporter:
                 raise RecipeError(unknown("option of onnxruntime files", name, OPTIONS))
         plan = model.plan_for("onnxruntime")
         module = deployable(model)
+        network = {node.name for node in module.graph.nodes if node.op != "get_attr"}
         if plan is not None:
             apply_plan(module, plan, QuantizeDequantize("uint8"))
             flatten_products(module)
@@ -53,9 +55,11 @@ class OnnxExporter:
         file.build.lower(BUILDERS)
         ports = file.inputs, file.outputs()
         graph = file.build.graph
+        if options.format.get("qoperator"):
+            to_qoperators(graph)
         final = compact(graph)
         path.write_bytes(encode(graph))
-        return Export(path, *ports, names=file.names(final), notes=tuple(file.notes))
+        return Export(path, *ports, names=file.names(final, network), notes=tuple(file.notes))
 
 
 class _File:
@@ -80,7 +84,7 @@ class _File:
         """Declare one input; where the file takes integers, they stand for the quantized value."""
         conversion = next((user for user in node.users if kind_of(user) == QUANTIZE), None) if self.integer_io else None
         value, axes = node.meta["val"], self._axes(spec, node.meta["val"].dim())
-        kind = str((conversion.args[5] if conversion is not None else value.dtype)).removeprefix("torch.")
+        kind = str(conversion.args[5] if conversion is not None else value.dtype).removeprefix("torch.")
         shape = tuple(value.shape[axis] for axis in axes) if axes else tuple(value.shape)
         self.graph.inputs.append(Value(spec.name, kind, self._shape(shape)))
         tensor = spec.name
@@ -150,35 +154,25 @@ class _File:
             else:
                 self.build.made[node] = tuple(name if given == tensor else given for given in made)
 
-    def names(self, final: Mapping[str, str]) -> dict[str, str]:
+    def names(self, final: Mapping[str, str], network: Set[str]) -> dict[str, str]:
         """Node of the deployable graph -> the file's tensor that its readers read, after quantization."""
         found = {}
         for node, made in self.build.made.items():
-            if kind_of(node) in (QUANTIZE, DEQUANTIZE) or node.op == "get_attr" or not isinstance(made, str):
+            if node.name not in network or not isinstance(made, str):
                 continue
-            held = self._dequantized(node) or made
-            if held in final:
+            held = next((name for name in (*self._quantized(node), made) if name in final), None)
+            if held is not None:
                 found[node.name] = final[held]
         return found
 
-    def _dequantized(self, node: fx.Node) -> str | None:
+    def _quantized(self, node: fx.Node) -> Iterator[str]:
+        """The tensors that hold a quantized value: first as its readers read it, then as integers."""
         encoding = self.plan.values.get(node.name) if self.plan is not None else None
-        if encoding is None:
-            return None
-        scale = encoding.scale[0]
-        for conversion in node.users:
-            if kind_of(conversion) == QUANTIZE and numbers(conversion)[0] == scale:
-                for back in self._backs(conversion):
-                    return self.build.value(back)
-        return None
-
-    @staticmethod
-    def _backs(conversion: fx.Node) -> list[fx.Node]:
-        found, frontier = [], [conversion]
-        while frontier:
-            for user in frontier.pop().users:
-                if kind_of(user) == DEQUANTIZE:
-                    found.append(user)
-                elif kind_of(user) == "reshape":
-                    frontier.append(user)
-        return found
+        conversion = next((user for user in node.users if encoding and kind_of(user) == QUANTIZE and numbers(user)[0] == encoding.scale[0]), None)
+        if conversion is None:
+            return
+        integers = [conversion]
+        for held in integers:
+            integers += [user for user in held.users if kind_of(user) == "reshape"]
+        yield from (self.build.value(user) for held in integers for user in held.users if kind_of(user) == DEQUANTIZE)
+        yield self.build.value(conversion)

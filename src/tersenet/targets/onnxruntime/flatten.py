@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
@@ -19,7 +21,7 @@ def flatten_products(module: fx.GraphModule) -> None:
         if kind_of(node) != "linear" or len(shape_of(node)) == 2:
             continue
         given, last = bind(node), _last_of_unit(node)
-        if not is_dequantized(given["input"]) or not is_dequantized_weight(given["weight"]) or last is None:
+        if not is_dequantized(given["input"]) or not kind_of(given["weight"]).startswith("dequantize") or last is None:
             continue
         before = given["input"]
         integers = before.args[0]
@@ -33,10 +35,6 @@ def flatten_products(module: fx.GraphModule) -> None:
             last.meta["val"] = infer(last)
     module.graph.eliminate_dead_code()
     module.recompile()
-
-
-def is_dequantized_weight(node: fx.Node) -> bool:
-    return kind_of(node).startswith("dequantize")
 
 
 def _last_of_unit(node: fx.Node) -> fx.Node | None:
@@ -59,7 +57,7 @@ def _restore(module: fx.GraphModule, quantized: fx.Node, layer: fx.Node, source:
     quantized.replace_all_uses_with(back, delete_user_cb=lambda user: user is not back)
 
 
-def _call(module: fx.GraphModule, operator: object, arguments: tuple[object, ...], before: fx.Node) -> fx.Node:
+def _call(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], before: fx.Node) -> fx.Node:
     with module.graph.inserting_before(before):
         node = module.graph.create_node("call_function", operator, arguments, {})
     node.meta["val"] = infer(node)

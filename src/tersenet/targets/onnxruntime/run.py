@@ -48,7 +48,7 @@ class OnnxSession:
         fed = {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
         try:
             return [np.asarray(result) for result in self.session.run(None, fed)]
-        except Exception as error:  # noqa: BLE001 - the runtime has a class of its own for each status
+        except Exception as error:
             raise ModelError(f"onnxruntime could not run {self.path} on these arrays: {_first_line(error)}") from error
 
     def memory(self) -> tuple[int, str] | None:
@@ -90,7 +90,7 @@ def open_session(model: bytes, path: Path, threads: int, optimized: Path | None 
         options.optimized_model_filepath = str(optimized)
     try:
         return runtime.InferenceSession(model, options, providers=PROVIDERS)
-    except Exception as error:  # noqa: BLE001 - the runtime has a class of its own for each status
+    except Exception as error:
         raise ModelError(f"{path} is not a model that onnxruntime {runtime.__version__} reads: {_first_line(error)}") from error
 
 

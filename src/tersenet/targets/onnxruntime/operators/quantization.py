@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from tersenet.graph.operators import kind_of
-from tersenet.graph.walk import constant, is_constant
+from tersenet.graph.walk import bind, constant, is_constant
 from tersenet.targets.onnxruntime.lowering import Lowering
 
 QUANTIZE = "quantize_per_tensor.default"
@@ -20,7 +20,7 @@ DEQUANTIZE_CHANNELS = "dequantize_per_channel.default"
 
 def quantize(build: Lowering, node: fx.Node) -> str:
     """``q = clamp(round(r / scale) + zero point)``, unless the value is held in integers already."""
-    source = node.args[0]
+    source = source_of(node)
     if source in build.integers:
         return build.integers[source]
     return build.add("QuantizeLinear", build.value(source), *parameters(build, node))
@@ -33,12 +33,12 @@ def dequantize(build: Lowering, node: fx.Node) -> str:
 
 def dequantize_channels(build: Lowering, node: fx.Node) -> str:
     """The same with a scale for each index of an axis."""
-    return channels(build, node, constant(build.module, node.args[0]).numpy(), int(node.args[3]))
+    return channels(build, node, constant(build.module, source_of(node)).numpy(), channel_axis(node))
 
 
-def channels(build: Lowering, node: fx.Node, integers: np.ndarray, axis: int) -> str:
+def channels(build: Lowering, node: fx.Node, integers: np.ndarray, axis: int | None) -> str:
     """Dequantize constants, perhaps laid out otherwise than the graph has them."""
-    scales, zeros = (constant(build.module, argument).numpy() for argument in node.args[1:3])
+    scales, zeros = (constant(build.module, argument).numpy() for argument in node.args[1:3] if isinstance(argument, fx.Node))
     # The zero points may be left out where they are 0, but onnxruntime 1.32 runs Gemm in integers only if it sees them.
     seen = zeros.any() or any(kind_of(user) == "linear" for user in node.users)
     zero_points = build.constant(zeros.astype(integers.dtype)) if seen and integers.dtype != np.int32 else ""
@@ -97,5 +97,17 @@ def as_integer(value: float, node_numbers: tuple[Any, ...]) -> int:
 def held_weight(build: Lowering, node: fx.Node) -> torch.Tensor | None:
     """The integers behind a dequantized constant, else None."""
     if kind_of(node) in (DEQUANTIZE, DEQUANTIZE_CHANNELS) and is_constant(node.args[0]):
-        return constant(build.module, node.args[0])
+        return constant(build.module, source_of(node))
     return None
+
+
+def source_of(node: fx.Node) -> fx.Node:
+    """What a conversion reads."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def channel_axis(node: fx.Node) -> int | None:
+    """The axis that the scales of a dequantized constant run along; None for one scale."""
+    return int(bind(node)["axis"]) if kind_of(node) == DEQUANTIZE_CHANNELS else None

@@ -60,12 +60,12 @@ def _turned(build: Lowering, weight: fx.Node) -> str:
     if is_constant(weight):
         return build.constant(constant(build.module, weight).t().contiguous().numpy())
     held = quantization.held_weight(build, weight)
-    if held is not None:
-        turned = held.t().contiguous().numpy()
-        if len(weight.args) == 7:
-            return quantization.channels(build, weight, turned, 1 - int(weight.args[3]))
+    if held is None:
+        return build.add("Transpose", build.value(weight), perm=[1, 0])
+    turned, axis = held.t().contiguous().numpy(), quantization.channel_axis(weight)
+    if axis is None:
         return build.add("DequantizeLinear", build.constant(turned), *quantization.parameters(build, weight))
-    return build.add("Transpose", build.value(weight), perm=[1, 0])
+    return quantization.channels(build, weight, turned, 1 - axis)
 
 
 def embedding(build: Lowering, node: fx.Node) -> str:
@@ -73,7 +73,7 @@ def embedding(build: Lowering, node: fx.Node) -> str:
     given = arguments(node)
     weight = given["weight"]
     held = quantization.held_weight(build, weight)
-    if held is not None and len(weight.args) == 6:
-        rows = build.add("Gather", build.constant(held.numpy()), build.value(given["indices"]))
-        return build.add("DequantizeLinear", rows, *quantization.parameters(build, weight))
-    return build.add("Gather", build.value(weight), build.value(given["indices"]))
+    if held is None or quantization.channel_axis(weight) is not None:
+        return build.add("Gather", build.value(weight), build.value(given["indices"]))
+    rows = build.add("Gather", build.constant(held.numpy()), build.value(given["indices"]))
+    return build.add("DequantizeLinear", rows, *quantization.parameters(build, weight))
