@@ -10,14 +10,14 @@ import numpy as np
 
 from tersenet.data import sources
 from tersenet.data.parts import Data
-from tersenet.errors import DataError
+from tersenet.errors import DataError, MissingDependencyError
 from tersenet.manifest import beside
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
 from tersenet.plain import fields_to_plain
-from tersenet.target import Artifact, Target, feed
+from tersenet.target import Artifact, Placement, Target, feed
 from tersenet.targets import table
 from tersenet.tensors import Port, TensorSpec
 
@@ -102,7 +102,7 @@ def source_spec(port: Port) -> TensorSpec:
 def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, samples: list[tuple[np.ndarray, ...]], threads: int) -> dict[str, Any]:
     fed = [feed(_as_batch(array, port), port) for array, port in zip(samples[0], artifact.inputs, strict=True)]
     memory, memory_is = peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, threads)
-    placement = artifact.session.operators()
+    placement = _placement(artifact)
     return {
         "file": str(artifact.path),
         "target": target.name,
@@ -111,11 +111,19 @@ def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, sampl
         "quality": {"metric": data.task.metric, "value": scores.value, "n": scores.n},
         "peak_memory_bytes": memory,
         "memory_is": memory_is,
-        "operators": dict(placement.operators),
-        "delegated": placement.delegated,
+        "operators": dict(placement.operators) if placement else None,
+        "delegated": placement.delegated if placement else None,
         "inputs": [port.to_json() for port in artifact.inputs],
         "outputs": [port.to_json() for port in artifact.outputs],
     }
+
+
+def _placement(artifact: Artifact) -> Placement | None:
+    """Which operators the runtime runs; None where only the runtime itself is installed, and looking inside a file takes more."""
+    try:
+        return artifact.session.operators()
+    except MissingDependencyError:
+        return None
 
 
 def _timed(reference: Artifact, compressed: Artifact, samples: list[tuple[np.ndarray, ...]], threads: int, seed: int) -> Any:

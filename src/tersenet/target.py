@@ -124,7 +124,8 @@ class Target:
         name: as `--to` names it.
         extension: of its files, with the dot.
         exporter, runner: ``"module:class"``, imported on first use.
-        requires: modules that must be importable.
+        requires: modules that running a file needs.
+        writes: modules that exporting needs beside them.
         extra: the optional extra that installs them.
         float_twin: the target that runs this one's float file (itself, save for microcontrollers).
         times: whether this machine's time says anything about the target's.
@@ -148,6 +149,7 @@ class Target:
     example: str = ""
     format_options: tuple[str, ...] = ()
     capabilities: str = ""
+    writes: tuple[str, ...] = ()
 
 
 class Artifact:

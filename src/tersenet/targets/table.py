@@ -5,7 +5,7 @@ A new runtime is one row here and a folder beside this file. Nothing here import
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,7 +22,8 @@ TARGETS: Mapping[str, Target] = {
         extension=".onnx",
         exporter="tersenet.targets.onnxruntime.export:OnnxExporter",
         runner="tersenet.targets.onnxruntime.run:OnnxRunner",
-        requires=("onnxruntime", "onnx"),
+        requires=("onnxruntime",),
+        writes=("onnx",),
         extra="onnxruntime",
         float_twin="onnxruntime",
         times=True,
@@ -123,9 +124,9 @@ def install_line(target: Target) -> str:
     return f"pip install 'tersenet[{target.extra}]'"
 
 
-def missing(target: Target) -> tuple[str, ...]:
-    """Modules that a target needs and that are not installed."""
-    return tuple(name for name in target.requires if find_spec(name) is None)
+def missing(modules: Iterable[str]) -> tuple[str, ...]:
+    """Those of some modules that are not installed."""
+    return tuple(name for name in modules if find_spec(name) is None)
 
 
 def exporter(target: Target) -> Exporter:
@@ -134,18 +135,18 @@ def exporter(target: Target) -> Exporter:
     Raises:
         MissingDependencyError: a package is not installed; the line that installs it is named.
     """
-    made: Exporter = _load(target, target.exporter)
+    made: Exporter = _load(target, target.exporter, (*target.requires, *target.writes))
     return made
 
 
 def runner(target: Target) -> Runner:
-    """What runs a target's files. Raises as `exporter` does."""
-    made: Runner = _load(target, target.runner)
+    """What runs a target's files; needs only what running does. Raises as `exporter` does."""
+    made: Runner = _load(target, target.runner, target.requires)
     return made
 
 
-def _load(target: Target, place: str) -> Any:
-    absent = missing(target)
+def _load(target: Target, place: str, needs: Iterable[str]) -> Any:
+    absent = missing(needs)
     if absent:
         raise MissingDependencyError(f"target {target.name} needs {', '.join(absent)}, which is not installed: {install_line(target)}")
     module, _, name = place.partition(":")
@@ -163,7 +164,7 @@ def describe() -> list[dict[str, Any]]:
     """What `tersenet targets` shows: each runtime, whether it is installed or how to install it, and what it is."""
     rows = []
     for target in TARGETS.values():
-        absent = missing(target)
+        absent = missing((*target.requires, *target.writes))
         table = capabilities(target)
         rows.append(
             {
