@@ -27,6 +27,7 @@ class TorchFrontend:
     def read(self, source: torch.nn.Module | Path, reading: Reading) -> Model:
         if isinstance(source, Path):
             return self.read(_unpickled(source, reading.trust), replace(reading, name=reading.name or source.stem))
+        source = _unwrapped(source)
         if isinstance(source, torch.jit.ScriptModule):
             raise ModelError("a TorchScript module hides its operators; build the network from its Python class and load its weights.")
         inputs = reading.example_inputs if reading.example_inputs is not None else getattr(source, "example_inputs", None)
@@ -40,6 +41,17 @@ class TorchFrontend:
             source = copy.deepcopy(source)  # the user's own stays as it is
             load_weights(source, reading.weights)
         return trace(source, inputs, name=name, dynamic=reading.dynamic)
+
+
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The network inside ``torch.compile`` and data parallelism, whose names would stand before those of its parameters."""
+    while True:
+        if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(getattr(module, "_orig_mod", None), torch.nn.Module):
+            module = module._orig_mod  # type: ignore[assignment]
+        else:
+            return module
 
 
 def _unpickled(path: Path, trust: bool) -> torch.nn.Module:

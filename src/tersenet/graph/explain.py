@@ -31,6 +31,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "use an operator whose result has a fixed shape, such as torch.where or torch.topk",
     ),
     (
+        r"failed to unpack the object at pos|_pack_padded_sequence",
+        "a size is computed from the values of a tensor, as pack_padded_sequence does",
+        "let sizes depend on shapes only; pad sequences and mask what comes out",
+    ),
+    (
         r"could not find.*kernel|no fake impl|not.*implement.*meta|UnsupportedOperator|fake kernel|FakeTensor support",
         "an operator cannot be traced, because its shapes cannot be computed without data",
         "replace it by plain torch operators",
@@ -60,6 +65,7 @@ def reason_for(error: BaseException) -> tuple[str, str]:
 def first_line(error: BaseException) -> str:
     """The type and the first line of an error's message, shortened."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    line = re.sub(r"\bs\d+\b", "n", line)  # torch's own symbols of open sizes
     return f"{type(error).__name__}: {line[:200]}" if line else type(error).__name__
 
 

@@ -39,7 +39,7 @@ def bind(module: torch.nn.Module, example_inputs: Any) -> Call:
     args, kwargs = _arguments(module, example_inputs)
     try:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"the example inputs do not fit {type(module).__name__}.forward: {error}.") from error
     roots = _root_names(bound)
     args, kwargs = bound.args, bound.kwargs

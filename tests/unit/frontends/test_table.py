@@ -120,6 +120,12 @@ def test_example_inputs_beside_a_module():
         load(nn.Linear(3, 4))
 
 
+def test_wrappers_are_taken_off():
+    for wrapped in (torch.compile(nn.Linear(3, 4)), nn.DataParallel(nn.Linear(3, 4))):
+        model = load(wrapped, (torch.zeros(1, 3),))
+        assert (model.name, model.inputs[0].name, sorted(model.graph.state_dict())) == ("Linear", "input", ["bias", "weight"])
+
+
 def test_the_face_has_load():
     assert tersenet.load is load
 
