@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 from tersenet.capabilities import Capabilities, Kernel
 from tersenet.errors import RecipeError, unknown
+from tersenet.measure.cpu import instruction_sets
 
 # The instruction sets that its integer kernels are written for -> whether they add pairs of products in 16 bits.
 SATURATES = {"x86-avx2": True, "x86-avx512": True, "x86-avx-vnni": False, "x86-avx512-vnni": False, "arm64": False}
@@ -65,13 +65,5 @@ def this_cpu() -> str:
     """The instruction set that onnxruntime chooses its kernels for on this machine."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "x86-avx2"
-    flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
-    if "avx512_vnni" in flags:
-        return "x86-avx512-vnni"
-    if "avx_vnni" in flags:
-        return "x86-avx-vnni"
-    return "x86-avx512" if "avx512bw" in flags else "x86-avx2"
+    found = instruction_sets()
+    return next((f"x86-{name}" for name in ("avx512-vnni", "avx-vnni", "avx512") if name in found), "x86-avx2")

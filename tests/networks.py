@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -179,3 +180,19 @@ CASES = [
     m("gru", lambda: Function(lambda layer, x: layer(x)[0], nn.GRU(8, 5, 2, batch_first=True)), SEQUENCE),
     m("transformer", lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), SEQUENCE),
 ]
+
+
+def made(case: Case, batch: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A case's module, seeded and in evaluation mode, with inputs to trace it."""
+    torch.manual_seed(0)
+    module = case.make().eval()
+    return module, tuple(torch.from_numpy(array) for array in samples(case, batch))
+
+
+def samples(case: Case, batch: int, seed: int = 1) -> tuple[np.ndarray, ...]:
+    """Inputs of a case: normal numbers, or tokens."""
+    random = np.random.default_rng(seed)
+    arrays = [random.standard_normal((batch, *shape[1:])).astype(np.float32) for shape in case.shapes]
+    if case.tokens:
+        arrays[0] = random.integers(0, case.tokens, (batch, *case.shapes[0][1:]))
+    return tuple(arrays)
