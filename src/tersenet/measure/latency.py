@@ -16,7 +16,7 @@ from tersenet.record import Latency
 from tersenet.target import Artifact, feed
 
 BLOCK = 10  # pairs that are resampled together: neighbours in time share the machine's mood
-SETTLED = 0.01  # stop early once the ratio's interval is this narrow, half of it relative to the ratio
+SETTLED = 0.005  # stop early once half the ratio's interval is this small a share of the ratio
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class InTurn:
     Args:
         reference, compressed: their times.
         speedup: median over pairs of reference time / compressed time.
-        speedup_ci95: its 95 % interval, by a bootstrap over blocks of pairs; None where there was one block alone.
+        speedup_ci95: its 95 % interval, by a bootstrap over blocks of pairs.
     """
 
     reference: Latency
@@ -52,11 +52,11 @@ def in_turn(
     compressed: Callable[[], object],
     threads: int = 1,
     seconds: float = 3.0,
-    least: int = 30,
-    most: int = 1000,
+    least: int = 200,
+    most: int = 2000,
     seed: int = 0,
 ) -> InTurn:
-    """Time two functions in turn: after a warm-up, until the ratio is known to one percent, or `seconds` or `most` pairs are spent.
+    """Time two functions in turn: after a warm-up, until the ratio is known to half a percent, or `seconds` or `most` pairs are spent.
 
     Args:
         reference, compressed: run once each call (see `prepared`).
@@ -95,18 +95,27 @@ def _warm_up(reference: Callable[[], object], compressed: Callable[[], object], 
 
 
 def _pairs(reference: Callable[[], object], compressed: Callable[[], object], count: int, deadline: float, done: int) -> np.ndarray:
-    """Milliseconds of `count` pairs, fewer where the deadline passes; three at least, with what was done."""
-    clock, rows = time.perf_counter_ns, []
+    """Milliseconds of `count` pairs, fewer where the deadline passes; three at least, with what was done.
+
+    Blocks begin with the one and the other in turn: whoever goes first finds the caches as the clockwork here has left them.
+    """
+    runs, rows = (reference, compressed), []
+    order = (0, 1) if done // BLOCK % 2 == 0 else (1, 0)
     for index in range(count):
-        first = clock()
-        reference()
-        second = clock()
-        compressed()
-        third = clock()
-        rows.append(((second - first) / 1e6, (third - second) / 1e6))
+        row = [0.0, 0.0]
+        for which in order:
+            row[which] = _milliseconds(runs[which])
+        rows.append(row)
         if done + index >= 2 and time.perf_counter() >= deadline:
             break
     return np.maximum(np.asarray(rows), 1e-6)  # a clock's tick may be longer than an empty run
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    clock = time.perf_counter_ns
+    start = clock()
+    run()
+    return (clock() - start) / 1e6
 
 
 def _settled(times: np.ndarray, seed: int) -> bool:
@@ -116,8 +125,8 @@ def _settled(times: np.ndarray, seed: int) -> bool:
 
 
 def _median_interval(values: np.ndarray, seed: int, resamples: int = 1000) -> tuple[float, float] | None:
-    """95 % interval of the median, blocks of neighbours drawn together; short series are drawn one by one."""
-    size = BLOCK if len(values) >= 3 * BLOCK else 1
+    """95 % interval of the median, blocks of neighbours drawn together; at least ten blocks, smaller ones of a short series."""
+    size = min(BLOCK, max(1, len(values) // 10))
     blocks = values[: len(values) // size * size].reshape(-1, size)
     return interval(lambda drawn: float(np.median(blocks[drawn])), len(blocks), resamples, seed)
 

@@ -135,7 +135,8 @@ def next_steps(report: Report) -> tuple[str, ...]:
     good = [record for record in report.records if record.met and not not_agreeing(record, report)]
     if good:
         smallest = min(good, key=lambda record: record.bytes)
-        texts.append(f"Ship the file of the runtime that you deploy to (the smallest is {smallest.path}, {size(smallest.bytes)}); {DOCUMENTATION}.")
+        many = f"the file of the runtime that you deploy to (the smallest is {smallest.path}, {size(smallest.bytes)})"
+        texts.append(f"Ship {many if len(good) > 1 else f'{smallest.path} ({size(smallest.bytes)})'}; {DOCUMENTATION}.")
     return tuple(texts)
 
 
