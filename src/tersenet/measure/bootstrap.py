@@ -22,13 +22,16 @@ def interval(
         seed: of the draws.
 
     Returns:
-        Its ends; None where there are fewer than two samples.
+        Its ends; None where there are fewer than two samples, or where most draws have no statistic (it is not finite).
     """
     if count < 2:
         return None
     generator = np.random.default_rng(seed)
-    values = [statistic(generator.integers(0, count, count)) for _ in range(resamples)]
-    low, high = np.percentile(np.asarray(values, dtype=np.float64), LEVEL)
+    values = np.asarray([statistic(generator.integers(0, count, count)) for _ in range(resamples)], dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    if 2 * len(finite) < resamples:
+        return None
+    low, high = np.percentile(finite, LEVEL)
     return float(low), float(high)
 
 

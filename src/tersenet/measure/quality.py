@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,8 +137,12 @@ def _interval(reference: Scores, scores: Scores, task: Task, seed: int) -> tuple
 
 
 def _resampled(reference: Scores, scores: Scores, task: Task, drawn: np.ndarray) -> float:
+    """The drop on drawn samples; NaN where the metric has no value there (a class that was not drawn)."""
     labels = _rows(scores.labels, drawn)
-    return task.drop_points(task.value(_rows(reference.outputs, drawn), labels), task.value(_rows(scores.outputs, drawn), labels))
+    try:
+        return task.drop_points(task.value(_rows(reference.outputs, drawn), labels), task.value(_rows(scores.outputs, drawn), labels))
+    except DataError:
+        return nan
 
 
 def _rows(arrays: Any, drawn: np.ndarray) -> Any:

@@ -129,6 +129,21 @@ def test_a_metric_without_scores_of_samples_is_resampled() -> None:
     assert 4 < low < 10 < high < 16
 
 
+def test_a_metric_that_some_draws_have_no_value_for() -> None:
+    def rare_recall(outputs: np.ndarray, labels: np.ndarray) -> float:
+        rare = labels == 1
+        return float((outputs.argmax(-1) == labels)[rare].sum() / rare.sum()) if rare.any() else float("nan")
+
+    task = Task.own(rare_recall, "recall", "higher", bounded=True)
+    labels = np.zeros(50, int)
+    labels[:2] = 1
+    votes = labels.copy()
+    votes[0] = 0
+    quality = compare(score(_one_hot(labels), labels, task), score(_one_hot(votes), labels, task), task)
+    assert quality.drop_points == 50
+    assert quality.drop_points_ci95 == (0, 100)
+
+
 def test_percent_of_nothing_is_no_number() -> None:
     labels = np.zeros((10, 1))
     perfect, other = score(labels, labels, REGRESSION), score(labels + 1, labels, REGRESSION)
