@@ -1,4 +1,4 @@
-"""What LiteRT's interpreter with its XNNPACK delegate can do. Every row was tried; `tests/parity` tries them again."""
+"""What LiteRT's interpreter with its XNNPACK delegate can do, and the interpreter for microcontrollers. `tests/parity` tries every row."""
 
 from __future__ import annotations
 
@@ -6,55 +6,32 @@ from tersenet.capabilities import Capabilities, Kernel
 
 ACTIVATIONS = ("relu", "relu6", "clamp[-1,1]")
 BOTH = ("int8", "int16")
-WEIGHTED = Kernel(("int8",), BOTH, ("per-channel", "per-tensor"), ACTIVATIONS)
+CHANNELS = ("per-channel", "per-tensor")
 FREE = Kernel()
 SAME = Kernel(shares="result")
-ALL_SAME = Kernel(shares="all")
+SAME_BOTH = Kernel(activations=BOTH, shares="result")
+ALL_SAME = Kernel(activations=BOTH, shares="all")
+WEIGHTED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS)
+TRANSPOSED = Kernel(("int8",), BOTH, CHANNELS, note="one group, no dilation")
+ARITHMETIC = Kernel(activations=BOTH, fuses=ACTIVATIONS)
 
 KERNELS = {
-    "conv2d": WEIGHTED,
-    "depthwise_conv2d": WEIGHTED,
-    "conv1d": WEIGHTED,
-    "depthwise_conv1d": WEIGHTED,
-    "conv_transpose2d": Kernel(("int8",), BOTH, ("per-channel", "per-tensor"), note="one group, no dilation"),
-    "conv_transpose1d": Kernel(("int8",), BOTH, ("per-channel", "per-tensor"), note="one group, no dilation"),
-    "linear": WEIGHTED,
+    **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "linear"), WEIGHTED),
+    **dict.fromkeys(("conv_transpose2d", "conv_transpose1d"), TRANSPOSED),
     "matmul": Kernel(activations=("int8",)),
     "embedding": Kernel(("int8",), ("int8",), ("per-tensor",)),
-    "add": Kernel(activations=BOTH, fuses=ACTIVATIONS),
-    "sub": Kernel(activations=BOTH, fuses=ACTIVATIONS),
-    "mul": Kernel(activations=BOTH, fuses=ACTIVATIONS),
-    "relu": FREE,
-    "relu6": FREE,
-    "leaky_relu": FREE,
-    "prelu": FREE,
-    "hardswish": FREE,
-    "hardsigmoid": FREE,
-    "silu": FREE,
-    "elu": FREE,
-    "gelu": FREE,
-    "sigmoid": Kernel(result=(1 / 256, -128)),
-    "tanh": Kernel(result=(1 / 128, 0)),
-    "softmax": Kernel(result=(1 / 256, -128)),
-    "mean": FREE,
-    "adaptive_avg_pool2d": FREE,
-    "adaptive_avg_pool1d": FREE,
-    "avg_pool2d": SAME,
-    "avg_pool1d": SAME,
-    "max_pool2d": SAME,
-    "max_pool1d": SAME,
-    "adaptive_max_pool2d": SAME,
-    "amax": SAME,
-    "amin": SAME,
-    "maximum": ALL_SAME,
-    "minimum": ALL_SAME,
-    "clamp": SAME,
-    "concat": ALL_SAME,
-    "stack": ALL_SAME,
-    **dict.fromkeys(
-        ("reshape", "permute", "slice", "select", "split", "unbind", "getitem", "pad", "reflection_pad", "expand", "tile", "flip", "roll"), SAME
-    ),
-    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "gather", "index_select", "index", "resize_nearest", "resize_bilinear"), SAME),
+    **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
+    **dict.fromkeys(("relu", "relu6", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "elu", "gelu"), FREE),
+    "sigmoid": Kernel(activations=BOTH, result=(1 / 256, -128)),
+    "tanh": Kernel(activations=BOTH, result=(1 / 128, 0)),
+    "softmax": Kernel(activations=BOTH, result=(1 / 256, -128)),
+    **dict.fromkeys(("mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"), FREE),
+    **dict.fromkeys(("avg_pool2d", "avg_pool1d", "max_pool2d", "max_pool1d"), SAME_BOTH),
+    **dict.fromkeys(("adaptive_max_pool2d", "amax", "amin", "clamp"), SAME),
+    **dict.fromkeys(("maximum", "minimum", "concat", "stack"), ALL_SAME),
+    **dict.fromkeys(("reshape", "permute", "slice", "select", "split", "unbind", "getitem", "pad", "expand"), SAME_BOTH),
+    **dict.fromkeys(("reflection_pad", "tile", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), SAME),
+    **dict.fromkeys(("gather", "index_select", "index", "resize_nearest", "resize_bilinear"), SAME),
 }
 
 LITERT = Capabilities(
@@ -72,3 +49,97 @@ LITERT = Capabilities(
 def capabilities(cpu: str = "") -> Capabilities:
     """LiteRT's table; the same on every instruction set."""
     return LITERT
+
+
+# Operators of the interpreter for microcontrollers -> the call that registers one (MicroMutableOpResolver).
+MICRO_OPERATORS = {
+    "ABS": "AddAbs",
+    "ADD": "AddAdd",
+    "ARG_MAX": "AddArgMax",
+    "ARG_MIN": "AddArgMin",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "BROADCAST_TO": "AddBroadcastTo",
+    "CAST": "AddCast",
+    "CEIL": "AddCeil",
+    "CONCATENATION": "AddConcatenation",
+    "CONV_2D": "AddConv2D",
+    "COS": "AddCos",
+    "CUMSUM": "AddCumSum",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "DEPTH_TO_SPACE": "AddDepthToSpace",
+    "DEQUANTIZE": "AddDequantize",
+    "DIV": "AddDiv",
+    "ELU": "AddElu",
+    "EQUAL": "AddEqual",
+    "EXP": "AddExp",
+    "FLOOR": "AddFloor",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "GATHER": "AddGather",
+    "GREATER": "AddGreater",
+    "GREATER_EQUAL": "AddGreaterEqual",
+    "HARD_SWISH": "AddHardSwish",
+    "LEAKY_RELU": "AddLeakyRelu",
+    "LESS": "AddLess",
+    "LESS_EQUAL": "AddLessEqual",
+    "LOG": "AddLog",
+    "LOGICAL_AND": "AddLogicalAnd",
+    "LOGICAL_NOT": "AddLogicalNot",
+    "LOGICAL_OR": "AddLogicalOr",
+    "LOGISTIC": "AddLogistic",
+    "LOG_SOFTMAX": "AddLogSoftmax",
+    "MAXIMUM": "AddMaximum",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "MEAN": "AddMean",
+    "MINIMUM": "AddMinimum",
+    "MIRROR_PAD": "AddMirrorPad",
+    "MUL": "AddMul",
+    "NEG": "AddNeg",
+    "NOT_EQUAL": "AddNotEqual",
+    "PACK": "AddPack",
+    "PAD": "AddPad",
+    "PADV2": "AddPadV2",
+    "PRELU": "AddPrelu",
+    "QUANTIZE": "AddQuantize",
+    "REDUCE_MAX": "AddReduceMax",
+    "REDUCE_MIN": "AddReduceMin",
+    "RELU": "AddRelu",
+    "RELU6": "AddRelu6",
+    "RESHAPE": "AddReshape",
+    "RESIZE_BILINEAR": "AddResizeBilinear",
+    "RESIZE_NEAREST_NEIGHBOR": "AddResizeNearestNeighbor",
+    "REVERSE_V2": "AddReverseV2",
+    "ROUND": "AddRound",
+    "RSQRT": "AddRsqrt",
+    "SELECT_V2": "AddSelectV2",
+    "SIN": "AddSin",
+    "SLICE": "AddSlice",
+    "SOFTMAX": "AddSoftmax",
+    "SPACE_TO_DEPTH": "AddSpaceToDepth",
+    "SPLIT": "AddSplit",
+    "SPLIT_V": "AddSplitV",
+    "SQRT": "AddSqrt",
+    "SQUARE": "AddSquare",
+    "SQUARED_DIFFERENCE": "AddSquaredDifference",
+    "STRIDED_SLICE": "AddStridedSlice",
+    "SUB": "AddSub",
+    "SUM": "AddSum",
+    "TANH": "AddTanh",
+    "TILE": "AddTile",
+    "TRANSPOSE": "AddTranspose",
+    "TRANSPOSE_CONV": "AddTransposeConv",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+    "UNPACK": "AddUnpack",
+}
+LITERT_MICRO = Capabilities(
+    name="litert-micro",
+    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in ("gelu", "tile")},
+    floats=frozenset(),
+    reasons={"gelu": "the interpreter for microcontrollers has no GELU", "tile": "the interpreter for microcontrollers has no TILE"},
+    integer_io=True,
+)
+
+
+def micro_capabilities(cpu: str = "") -> Capabilities:
+    """The table of the interpreter for microcontrollers; it does not ask for the instruction set."""
+    return LITERT_MICRO

@@ -67,10 +67,14 @@ class Lowering:
         module: a deployable graph whose shapes are all known.
         plan: what runs in integers; None for a float file.
         float_fuses: kind -> kinds of activation that a float kernel applies to its own result.
+        narrow: take indices as int32 where the network takes int64 (the interpreter for microcontrollers looks nothing up by int64).
     """
 
-    def __init__(self, module: fx.GraphModule, plan: QuantizationPlan | None, float_fuses: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, plan: QuantizationPlan | None, float_fuses: Mapping[str, tuple[str, ...]], *, narrow: bool = False
+    ) -> None:
         self.module = module
+        self.narrow = narrow
         self.plan = plan or EMPTY_PLAN
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
@@ -238,6 +242,7 @@ class Lowering:
     def placeholder(self, node: fx.Node, order: Order, encoding: Encoding | None) -> int:
         """A tensor that the file takes."""
         dtype = dtype_name(node.meta["val"].dtype) if encoding is None else encoding.scheme.dtype
+        dtype = "int32" if self.narrow and dtype == "int64" else dtype
         return self._add(Tensor("", stored(shape_of(node), order), dtype, numbers_of(encoding)))
 
     def emit(self, code: str, inputs: Sequence[int], shape: Sequence[int], dtype: str, encoding: Encoding | None = None, **options: Any) -> int:

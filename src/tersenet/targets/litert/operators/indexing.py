@@ -16,7 +16,7 @@ from tersenet.targets.litert.lowering import Lowering, Stored, dtype_name, numbe
 def embedding(low: Lowering, node: fx.Node) -> None:
     """Rows of a table by their numbers."""
     arguments = bind(node)
-    indices = low.read(node, arguments["indices"], identity(len(shape_of(arguments["indices"]))))
+    indices = _indices(low, node, arguments["indices"])
     unit = low.unit(node)
     encoding = (unit.weights.get("weight") or low.plan.values.get(node.name)) if unit is not None else None
     table = constant(low.module, arguments["weight"])
@@ -24,8 +24,15 @@ def embedding(low: Lowering, node: fx.Node) -> None:
         raise low.refuse(node, "a table of int8 rows has one scale there; ask for per-tensor weights for this layer")
     held = quantize(table, encoding).numpy() if encoding is not None else table.float().numpy()
     weight = low.array(held, "int8" if encoding is not None else "float32", numbers_of(encoding))
-    made = low.like("GATHER", (weight, indices.tensor), weight, shape_of(node), axis=0)
+    made = low.like("GATHER", (weight, indices), weight, shape_of(node), axis=0)
     low.define(node, Stored(made, identity(len(shape_of(node))), encoding))
+
+
+def _indices(low: Lowering, node: fx.Node, indices: fx.Node) -> int:
+    """Numbers of rows; constant ones are stored as int32, which every kernel takes."""
+    if is_constant(indices):
+        return low.array(constant(low.module, indices).numpy(), "int32")
+    return low.read(node, indices, identity(len(shape_of(indices)))).tensor
 
 
 def index_select(low: Lowering, node: fx.Node) -> None:
@@ -33,9 +40,9 @@ def index_select(low: Lowering, node: fx.Node) -> None:
     arguments = bind(node)
     source = arguments["self"]
     value = low.read(node, source, position=0)
-    indices = low.read(node, arguments["index"])
+    indices = _indices(low, node, arguments["index"])
     axis = value.order.index(int(arguments["dim"]) % len(shape_of(source)))
-    made = low.like("GATHER", (value.tensor, indices.tensor), value.tensor, stored(shape_of(node), value.order), axis=axis)
+    made = low.like("GATHER", (value.tensor, indices), value.tensor, stored(shape_of(node), value.order), axis=axis)
     low.define(node, Stored(made, value.order, value.encoding))
 
 
@@ -51,8 +58,7 @@ def index(low: Lowering, node: fx.Node) -> None:
         raise low.refuse(node, "an index by a mask has no fixed shape; use torch.where")
     rank = len(shape_of(source))
     value = low.read(node, source, identity(rank), 0)
-    picked = low.read(node, chosen, identity(len(shape_of(chosen))))
-    made = low.like("GATHER", (value.tensor, picked.tensor), value.tensor, shape_of(node), axis=axis)
+    made = low.like("GATHER", (value.tensor, _indices(low, node, chosen)), value.tensor, shape_of(node), axis=axis)
     low.define(node, Stored(made, identity(len(shape_of(node))), value.encoding))
 
 

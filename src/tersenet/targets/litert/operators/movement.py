@@ -305,7 +305,7 @@ def pixel_shuffle(low: Lowering, node: fx.Node) -> None:
     """Channels to space. torch has the block's position behind the channel, DEPTH_TO_SPACE in front of it."""
     arguments = bind(node)
     factor = int(arguments["upscale_factor"])
-    value = low.read(node, arguments["self"], channels_last(4), 0)
+    value = _eight_bits(low, node, low.read(node, arguments["self"], channels_last(4), 0))
     batch, height, width, channels = low.tensors[value.tensor].shape
     tensor = _channels_moved(low, value.tensor, (channels // factor**2, factor**2))
     shape = (batch, height * factor, width * factor, channels // factor**2)
@@ -316,11 +316,18 @@ def pixel_unshuffle(low: Lowering, node: fx.Node) -> None:
     """Space to channels, the inverse of `pixel_shuffle`."""
     arguments = bind(node)
     factor = int(arguments["downscale_factor"])
-    value = low.read(node, arguments["self"], channels_last(4), 0)
+    value = _eight_bits(low, node, low.read(node, arguments["self"], channels_last(4), 0))
     batch, height, width, channels = low.tensors[value.tensor].shape
     shape = (batch, height // factor, width // factor, channels * factor**2)
     tensor = low.like("SPACE_TO_DEPTH", (value.tensor,), value.tensor, shape, blockSize=factor)
     low.define(node, Stored(_channels_moved(low, tensor, (factor**2, channels)), value.order, value.encoding))
+
+
+def _eight_bits(low: Lowering, node: fx.Node, value: Stored) -> Stored:
+    """The value, in floats where it is int16, which the kernels between space and depth lack."""
+    if low.tensors[value.tensor].dtype != "int16":
+        return value
+    return low.convert(value, value.order, None, tuple(shape_of(bind(node)["self"])))
 
 
 def channel_shuffle(low: Lowering, node: fx.Node) -> None:

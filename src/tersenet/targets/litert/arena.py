@@ -1,0 +1,88 @@
+"""The smallest arena that a file runs in, in a process of its own: ``python -m tersenet.targets.litert.arena FILE``.
+
+A native interpreter that is given too little memory says so on the process's own streams and may end it; nobody else should
+suffer from that. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tersenet.errors import MissingDependencyError, ModelError
+
+LARGEST = 1 << 30
+
+
+def smallest_arena(path: Path) -> dict[str, int]:
+    """Bytes of the smallest arena in which the file runs, and its two parts.
+
+    Returns:
+        ``bytes``, exact on this machine; ``head`` (activations, scratch) and ``tail`` (tensors, operators), as the interpreter counts.
+
+    Raises:
+        ModelError: the file does not run, with what the interpreter said.
+        MissingDependencyError: the interpreter is not installed.
+    """
+    try:
+        return dict(_searched(str(path), path.stat().st_mtime_ns))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+@lru_cache(maxsize=32)
+def _searched(path: str, _changed: int) -> dict[str, int]:
+    done = subprocess.run([sys.executable, "-m", __name__, path], capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode == 3:
+        raise MissingDependencyError("the arena of a file is found with tflite-micro: pip install 'tersenet[litert-micro]'")
+    if done.returncode != 0:
+        raise ModelError(f"{path} does not run in the interpreter for microcontrollers: {said[-1] if said else f'it ended with {done.returncode}'}")
+    counted = {word: int(line.split()[-2]) for line in said for word in ("head", "tail", "total") if f"allocation {word} " in line}
+    found: dict[str, int] = json.loads(done.stdout)
+    return {**found, "head": counted.get("head", 0), "tail": counted.get("tail", 0)}
+
+
+def _runs(runtime: Any, path: str, arena: int) -> Any:
+    """The interpreter after one run, or None where the arena is too small."""
+    try:
+        interpreter = runtime.Interpreter.from_file(path, arena_size=arena)
+        details = interpreter.get_input_details(0)
+        interpreter.set_input(np.zeros(details["shape"], details["dtype"]), 0)
+        interpreter.invoke()
+    except RuntimeError:
+        return None
+    return interpreter
+
+
+def _search(path: str) -> int:
+    try:
+        from tflite_micro.python.tflite_micro import runtime
+    except ImportError:
+        return 3
+    enough = 4096
+    while (interpreter := _runs(runtime, path, enough)) is None:
+        enough *= 4
+        if enough > LARGEST:
+            print(f"it needs more than {LARGEST} bytes, or has an operator that is missing there", file=sys.stderr)
+            return 1
+    interpreter.print_allocations()
+    too_small = enough // 4 if enough > 4096 else 0
+    while enough - too_small > 1:
+        middle = (enough + too_small) // 2
+        if _runs(runtime, path, middle) is None:
+            too_small = middle
+        else:
+            enough = middle
+    print(json.dumps({"bytes": enough}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_search(sys.argv[1]))

@@ -1,0 +1,70 @@
+"""The exporter for microcontrollers: the same files under a stricter table, and C source beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tersenet.capabilities import Capabilities
+from tersenet.errors import MissingDependencyError, UnsupportedError
+from tersenet.target import Export, ExportOptions
+from tersenet.targets.litert.capabilities import LITERT_MICRO, MICRO_OPERATORS
+
+if TYPE_CHECKING:
+    from tersenet.formats.tflite import Graph
+    from tersenet.model import Model
+
+CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
+
+
+class MicroExporter:
+    """Writes .tflite files of integers alone, and the C array and header that go into a firmware."""
+
+    def capabilities(self, cpu: str) -> Capabilities:
+        """What the interpreter for microcontrollers can do."""
+        return LITERT_MICRO
+
+    def export(self, model: Model, path: Path, options: ExportOptions) -> Export:
+        """Write the file, and ``model.cc`` and ``model.h`` beside it, called after it.
+
+        Raises:
+            UnsupportedError: the network is not quantized, or has operators that the interpreter lacks; all are named.
+            MissingDependencyError: the packages that hold the schema or the interpreter are not installed.
+        """
+        if model.plan_for(LITERT_MICRO.name) is None:
+            raise UnsupportedError("files for microcontrollers hold integers alone, and this network is float; quantize it for litert-micro first.")
+        try:
+            from tersenet.formats.tflite import write
+            from tersenet.targets.litert.network import lower
+        except ImportError as error:
+            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}); pip install 'tersenet[litert-micro]'") from error
+        from tersenet.targets.litert.arena import smallest_arena
+        from tersenet.targets.litert.c_source import write_sources
+
+        lowered = lower(model, LITERT_MICRO, options)
+        refuse_missing(lowered.graph, {tensor: node for node, tensor in lowered.names.items()})
+        path.write_bytes(write(lowered.graph))
+        arena = smallest_arena(path)
+        sources = write_sources(path, arena["bytes"], sorted({operator.code for operator in lowered.graph.operators}))
+        moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
+        note = f"needs an arena of {arena['bytes']} bytes, measured on this machine; pointers of 32 bits need less"
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, sources, (note,))
+
+
+def refuse_missing(graph: Graph, layers: dict[str, str]) -> None:
+    """Raise one error that names every operator that the interpreter lacks or that would run in floats."""
+    problems = []
+    for operator in graph.operators:
+        made = graph.tensors[operator.outputs[0]]
+        where = f"{operator.code} ({layers.get(made.name, made.name)})"
+        if operator.code not in MICRO_OPERATORS:
+            problems.append(f"{where}: the interpreter has no such operator")
+        elif operator.code not in CONVERSIONS and any(
+            graph.tensors[index].dtype == "float32" for index in (*operator.inputs, *operator.outputs) if index >= 0
+        ):
+            problems.append(f"{where}: it would run in floats")
+    if problems:
+        raise UnsupportedError(
+            f"microcontrollers run integers and the operators of their interpreter alone; this network has {len(problems)} others: "
+            f"{'; '.join(problems)}. Write these layers with other operators, or export for litert."
+        )
