@@ -13,7 +13,7 @@ from torch import fx
 from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
 from tersenet.graph.walk import add_constant, bind, constant, rebind
-from tersenet.numerics.affine import fake_quantize, quantize
+from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.plan import QuantizationPlan
 from tersenet.schemes import Encoding
 
@@ -99,9 +99,7 @@ class Simulation:
         scheme = encoding.scheme
         arguments = (value, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
         with module.graph.inserting_before(before):
-            node = module.graph.create_node(
-                "call_function", torch.ops.aten.fake_quantize_per_tensor_affine.default, arguments, {}, f"{value.name}_quantized"
-            )
+            node = module.graph.create_node("call_function", on_grid, arguments, {}, f"{value.name}_quantized")
         node.meta["val"] = value.meta["val"]
         return node
 

@@ -154,6 +154,15 @@ def fake_quantize(tensor: Tensor, encoding: Encoding) -> Tensor:
     return _in_groups(_rounded, tensor, encoding)
 
 
+def on_grid(tensor: Tensor, scale: float, zero_point: int, lowest: int, highest: int) -> Tensor:
+    """`fake_quantize` for one scale, with plain numbers, as a graph holds them; no gradient.
+
+    >>> on_grid(torch.tensor([0.26, 9.0]), 0.5, 0, -128, 4).tolist()
+    [0.5, 2.0]
+    """
+    return torch.div(tensor, scale).round_().clamp_(lowest - zero_point, highest - zero_point).mul_(scale)
+
+
 def _in_groups(function: Callable[[Tensor, Encoding], Tensor], tensor: Tensor, encoding: Encoding) -> Tensor:
     if encoding.scheme.granularity != "per-group":
         return function(tensor, encoding)
