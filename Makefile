@@ -17,7 +17,6 @@ help: ## list what can be made
 
 demo: $(USED) ## train a small network on real digits, compress it for every runtime, show where the report is
 	$(BIN)/tersenet demo --out $(OUT)
-	@echo "Report: $(abspath $(OUT))/report.html"
 
 test: $(DEVELOPED) ## all tests, and a small compress from the built wheel
 	PATH="$(abspath $(BIN)):$$PATH" scripts/test
