@@ -15,7 +15,7 @@ HEAVY = [
 ROOMS = ("measure", "report", "data")
 SINGLE = [
     *("__init__", "cli", "progress", "target", "tensors", "schemes", "plan", "capabilities", "errors", "step", "frontend", "record", "budget"),
-    *("store", "plain", "manifest", "proof", "evaluation"),
+    *("store", "plain", "manifest", "evaluation"),
 ]
 TARGETS = ("targets/table.py", "targets/*/capabilities.py", "targets/*/*run.py")
 # Each is imported in turn, in one process; the first one that brings a heavy package is named.
