@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+LONG = 5  # entries of a list, beyond which a column is no place for it
 
 
 def print_listing(found: Any, console: Console | None = None) -> None:
@@ -17,12 +20,13 @@ def print_listing(found: Any, console: Console | None = None) -> None:
         console.print(line)
 
 
-def _lines(found: Any, depth: int) -> list[Text | Table]:
+def _lines(found: Any, depth: int) -> list[RenderableType]:
     indent = "  " * depth
     if _is_rows(found):
-        return [_table(found)]
+        blocks = any(isinstance(value, list) and len(value) > LONG for row in found for value in row.values())
+        return [_block(row, depth) for row in found] if blocks else [Padding(_table(found), (0, 0, 0, 2 * depth), expand=False)]
     if isinstance(found, Mapping):
-        lines: list[Text | Table] = []
+        lines: list[RenderableType] = []
         for key, value in found.items():
             if isinstance(value, Mapping) or _is_rows(value) or (isinstance(value, list) and value and isinstance(value[0], str) and len(value) > 1):
                 lines += [Text(f"{indent}{key}:"), *_lines(value, depth + 1)]
@@ -36,6 +40,19 @@ def _lines(found: Any, depth: int) -> list[Text | Table]:
 
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _block(row: Mapping[str, Any], depth: int) -> RenderableType:
+    """One of several rows that are too wide for a table: its first value as a title, the others below it; empty ones left out."""
+    (_, title), *rest = row.items()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(_short(title), "bold"))
+    for name, value in rest:
+        if value not in (None, "", [], {}):
+            grid.add_row(Text(f"  {name}"), Text(_short(value)))
+    return Padding(grid, (0, 0, 1, 2 * depth), expand=False)
 
 
 def _table(rows: list[Mapping[str, Any]]) -> Table:
@@ -59,7 +76,7 @@ def _short(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        return ", ".join(_short(part) for part in value)
+        return ", ".join("any" if part is None else _short(part) for part in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_short(part)}" for key, part in value.items())
     return str(value)
