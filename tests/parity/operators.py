@@ -21,6 +21,7 @@ class Formula(nn.Module):
         return self.function(*inputs, *self.layers)
 
 
+Networks = dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]
 IMAGE, SEQUENCE, ROWS, TOKENS = (2, 6, 9, 11), (2, 6, 17), (2, 10), (2, 5, 12)
 
 
@@ -28,8 +29,14 @@ def _conv(*arguments: int, **options: object) -> nn.Module:
     return nn.Conv2d(*arguments, **options)  # type: ignore[arg-type]
 
 
+def _attention(x: torch.Tensor, inside: nn.Module, outside: nn.Module) -> torch.Tensor:
+    """Self-attention of three heads, written with views."""
+    query, key, value = (part.reshape(-1, 5, 3, 4).transpose(1, 2) for part in inside(x).chunk(3, -1))
+    return outside(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(-1, 5, 12))
+
+
 # name -> (module, shapes of its inputs); what computes with weights, and the layouts around it
-WEIGHTED: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
+WEIGHTED: Networks = {
     "conv": (lambda: _conv(6, 8, 3), (IMAGE,)),
     "conv padded": (lambda: _conv(6, 8, 3, padding=1), (IMAGE,)),
     "conv strided": (lambda: _conv(6, 8, 3, stride=2, padding=1), ((2, 6, 10, 12),)),
@@ -65,8 +72,19 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]
     "linear of tokens": (lambda: nn.Linear(12, 7), (TOKENS,)),
     "flatten": (lambda: nn.Sequential(_conv(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 7 * 9, 5)), (IMAGE,)),
     "flatten relu": (lambda: nn.Sequential(_conv(6, 8, 3), nn.Flatten(), nn.ReLU(), nn.Linear(8 * 7 * 9, 5)), (IMAGE,)),
-    "flatten tanh twice": (lambda: Formula(lambda x, conv, one, two: one(conv(x).flatten(1)) + two(torch.tanh(conv(x).flatten(1))), _conv(6, 2, 3), nn.Linear(126, 5), nn.Linear(126, 5)), (IMAGE,)),
-    "residual": (lambda: Formula(lambda x, one, two: F.relu(two(F.relu(one(x))) + x), _conv(6, 6, 3, padding=1), _conv(6, 6, 3, padding=1)), (IMAGE,)),
+    "flatten tanh twice": (
+        lambda: Formula(
+            lambda x, conv, one, two: one(conv(x).flatten(1)) + two(torch.tanh(conv(x).flatten(1))),
+            _conv(6, 2, 3),
+            nn.Linear(126, 5),
+            nn.Linear(126, 5),
+        ),
+        (IMAGE,),
+    ),
+    "residual": (
+        lambda: Formula(lambda x, one, two: F.relu(two(F.relu(one(x))) + x), _conv(6, 6, 3, padding=1), _conv(6, 6, 3, padding=1)),
+        (IMAGE,),
+    ),
     "squeeze and excite": (
         lambda: Formula(lambda x, down, up: x * torch.sigmoid(up(F.relu(down(F.adaptive_avg_pool2d(x, 1))))), _conv(6, 4, 1), _conv(4, 6, 1)),
         (IMAGE,),
@@ -79,12 +97,19 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]
     "concat of convs": (lambda: Formula(lambda x, one, two: torch.cat([one(x), two(x), x], 1), _conv(6, 8, 1), _conv(6, 4, 3, padding=1)), (IMAGE,)),
     "channel shuffle": (lambda: nn.Sequential(_conv(6, 8, 1), nn.ChannelShuffle(2), _conv(8, 4, 1)), (IMAGE,)),
     "channel shuffle by hand": (
-        lambda: Formula(lambda x, one, two: two(one(x).reshape(-1, 2, 4, 9, 11).transpose(1, 2).reshape(-1, 8, 9, 11)), _conv(6, 8, 1), _conv(8, 4, 1)),
+        lambda: Formula(
+            lambda x, one, two: two(one(x).reshape(-1, 2, 4, 9, 11).transpose(1, 2).reshape(-1, 8, 9, 11)), _conv(6, 8, 1), _conv(8, 4, 1)
+        ),
         (IMAGE,),
     ),
     "patches": (lambda: Formula(lambda x, conv, head: head(conv(x).flatten(2).transpose(1, 2)), _conv(6, 8, 3, stride=3), nn.Linear(8, 5)), (IMAGE,)),
     "channels last inside": (
-        lambda: Formula(lambda x, conv, up, down: conv(x) + down(F.relu(up(conv(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2), _conv(6, 8, 3), nn.Linear(8, 16), nn.Linear(16, 8)),
+        lambda: Formula(
+            lambda x, conv, up, down: conv(x) + down(F.relu(up(conv(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2),
+            _conv(6, 8, 3),
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+        ),
         (IMAGE,),
     ),
     "nhwc input": (lambda: Formula(lambda x, conv: conv(x.permute(0, 3, 1, 2)), _conv(6, 8, 3)), ((2, 9, 11, 6),)),
@@ -92,17 +117,11 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]
     "pixel shuffle": (lambda: nn.Sequential(_conv(6, 8, 3), nn.PixelShuffle(2), _conv(2, 4, 1)), (IMAGE,)),
     "batch norm alone": (lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(6), _conv(6, 4, 1)), (IMAGE,)),
     "matmul": (lambda: Formula(lambda x, y, one: one(x) @ y, nn.Linear(12, 7)), ((2, 5, 12), (2, 7, 5))),
-    "attention": (
-        lambda: Formula(
-            lambda x, qkv, out: out(
-                F.scaled_dot_product_attention(*(part.reshape(-1, 5, 3, 4).transpose(1, 2) for part in qkv(x).chunk(3, -1))).transpose(1, 2).reshape(-1, 5, 12)
-            ),
-            nn.Linear(12, 36),
-            nn.Linear(12, 12),
-        ),
+    "attention": (lambda: Formula(_attention, nn.Linear(12, 36), nn.Linear(12, 12)), (TOKENS,)),
+    "multihead": (
+        lambda: Formula(lambda x, attention: attention(x, x, x, need_weights=False)[0], nn.MultiheadAttention(12, 3, batch_first=True)),
         (TOKENS,),
     ),
-    "multihead": (lambda: Formula(lambda x, attention: attention(x, x, x, need_weights=False)[0], nn.MultiheadAttention(12, 3, batch_first=True)), (TOKENS,)),
     "transformer": (lambda: nn.TransformerEncoderLayer(12, 3, 24, batch_first=True, activation="gelu"), (TOKENS,)),
 }
 
@@ -242,6 +261,6 @@ FLOATS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def image_networks(functions: dict[str, Callable[[torch.Tensor], torch.Tensor]]) -> dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]:
+def image_networks(functions: dict[str, Callable[[torch.Tensor], torch.Tensor]]) -> Networks:
     """Networks of the functions behind a convolution."""
     return {name: (_after_conv(function), (IMAGE,)) for name, function in functions.items()}

@@ -262,7 +262,7 @@ def read(data: bytes) -> Graph:
         ModelError: not such a file, cut short, or inconsistent.
     """
     if len(data) < 16 or data[4:8] != IDENTIFIER:
-        raise ModelError(f"a LiteRT file must carry the identifier TFL3 at byte 4, got {data[4:8]!r}; this is not a .tflite file, or it is cut short.")
+        raise ModelError(f"a LiteRT file must carry the identifier TFL3 at byte 4, got {data[4:8]!r}; it is no .tflite file, or cut short.")
     try:
         return _graph(schema.Model.GetRootAs(data, 0), data)
     except ModelError:

@@ -7,8 +7,10 @@ suffer from that. Prints one JSON object.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ import numpy as np
 
 from tersenet.errors import MissingDependencyError, ModelError
 
-LARGEST = 1 << 30
+# More than any microcontroller has, and enough to count what is needed.
+ROOMY = 256 << 20
+# The interpreter aligns what it places, so that its own sum is off by some bytes either way. Far smaller arenas end the process.
+SLACK = 512
 
 
 def smallest_arena(path: Path) -> dict[str, int]:
@@ -44,9 +49,8 @@ def _searched(path: str, _changed: int) -> dict[str, int]:
         raise MissingDependencyError("the arena of a file is found with tflite-micro: pip install 'tersenet[litert-micro]'")
     if done.returncode != 0:
         raise ModelError(f"{path} does not run in the interpreter for microcontrollers: {said[-1] if said else f'it ended with {done.returncode}'}")
-    counted = {word: int(line.split()[-2]) for line in said for word in ("head", "tail", "total") if f"allocation {word} " in line}
     found: dict[str, int] = json.loads(done.stdout)
-    return {**found, "head": counted.get("head", 0), "tail": counted.get("tail", 0)}
+    return found
 
 
 def _runs(runtime: Any, path: str, arena: int) -> Any:
@@ -61,26 +65,37 @@ def _runs(runtime: Any, path: str, arena: int) -> Any:
     return interpreter
 
 
+def _counted(interpreter: Any) -> dict[str, int]:
+    """What the interpreter says that it has placed; it says so on the process's own stream alone."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        interpreter.print_allocations()
+        os.dup2(kept, 2)
+        file.seek(0)
+        lines = file.read().decode().splitlines()
+    return {word: int(line.split()[-2]) for line in lines for word in ("head", "tail", "total") if f"allocation {word} " in line}
+
+
 def _search(path: str) -> int:
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError:
         return 3
-    enough = 4096
-    while (interpreter := _runs(runtime, path, enough)) is None:
-        enough *= 4
-        if enough > LARGEST:
-            print(f"it needs more than {LARGEST} bytes, or has an operator that is missing there", file=sys.stderr)
-            return 1
-    interpreter.print_allocations()
-    too_small = enough // 4 if enough > 4096 else 0
+    interpreter = _runs(runtime, path, ROOMY)
+    if interpreter is None:
+        return 1
+    counted = _counted(interpreter)
+    enough, too_small = counted["total"] + SLACK, counted["total"] - SLACK
+    if _runs(runtime, path, enough) is None:
+        enough = ROOMY
     while enough - too_small > 1:
         middle = (enough + too_small) // 2
         if _runs(runtime, path, middle) is None:
             too_small = middle
         else:
             enough = middle
-    print(json.dumps({"bytes": enough}))
+    print(json.dumps({"bytes": enough, "head": counted["head"], "tail": counted["tail"]}))
     return 0
 
 

@@ -45,7 +45,7 @@ def _header(name: str, size: int, arena: int, operators: Sequence[str]) -> str:
 //   alignas(16) static unsigned char arena[{name}_arena_size];
 //   tflite::MicroInterpreter interpreter(tflite::GetModel({name}), resolver, arena, {name}_arena_size);
 
-extern const unsigned char {name}[];
+alignas(16) extern const unsigned char {name}[];
 // Bytes of the network.
 constexpr unsigned int {name}_size = {size};
 // Bytes that the interpreter needs, measured with pointers of 64 bits; a microcontroller needs no more.
@@ -59,4 +59,4 @@ constexpr unsigned int {name}_operators = {len(operators)};
 def _source(name: str, header: str, data: bytes) -> str:
     lines = [", ".join(f"0x{byte:02x}" for byte in data[start : start + BYTES_A_LINE]) for start in range(0, len(data), BYTES_A_LINE)]
     body = ",\n    ".join(lines)
-    return f'#include "{header}"\n\nalignas(16) extern const unsigned char {name}[] = {{\n    {body}}};\n'
+    return f'#include "{header}"\n\nalignas(16) const unsigned char {name}[] = {{\n    {body}}};\n'

@@ -32,7 +32,7 @@ class LiteRTExporter:
             from tersenet.formats.tflite import write
             from tersenet.targets.litert.network import lower
         except ImportError as error:
-            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}); install them: pip install 'tersenet[litert]'") from error
+            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         lowered = lower(model, self.capabilities(options.cpu), options)
         path.write_bytes(write(lowered.graph))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}

@@ -130,9 +130,8 @@ class Lowering:
         if is_constant(child):
             return self.operand(constant(self.module, child), order or identity(len(shape_of(child))), encoding)
         value = self.values[child]
-        if value.encoding is None:
-            if encoding is not None and self.tensors[value.tensor].dtype != "float32":
-                encoding = None
+        if value.encoding is None and self.tensors[value.tensor].dtype != "float32":
+            encoding = None
         return self.convert(value, order or value.order, encoding, tuple(shape_of(child)))
 
     def _wanted(self, reader: fx.Node, child: fx.Node, position: int | None) -> Encoding | None:
@@ -192,7 +191,8 @@ class Lowering:
             integers = quantize(tensor, encoding).numpy().transpose(order)
             return Stored(self.array(integers, encoding.scheme.dtype, numbers_of(encoding)), order, encoding)
         dtype = dtype_name(tensor.dtype)
-        return Stored(self.array(tensor.to(torch.float32).numpy().transpose(order) if dtype == "float32" else tensor.numpy().transpose(order), dtype), order)
+        plain = tensor.to(torch.float32) if dtype == "float32" else tensor
+        return Stored(self.array(plain.numpy().transpose(order), dtype), order)
 
     def weight(self, node: fx.Node, argument: fx.Node, name: str, layout: Sequence[int], columns: np.ndarray | None = None) -> int:
         """A constant argument of an operator, quantized as the plan says, its axes in the order of `layout`.
@@ -258,7 +258,8 @@ class Lowering:
     def like(self, code: str, inputs: Sequence[int], model: int, shape: Sequence[int] | None = None, **options: Any) -> int:
         """Add an operator whose result has the type and the grid of a tensor, and its shape unless told another."""
         source = self.tensors[model]
-        tensor = self._add(replace(source, name="", shape=tuple(int(size) for size in (source.shape if shape is None else shape)), data=None, variable=False))
+        sizes = tuple(int(size) for size in (source.shape if shape is None else shape))
+        tensor = self._add(replace(source, name="", shape=sizes, data=None, variable=False))
         self.operators.append(Operator(code, tuple(inputs), (tensor,), options))
         return tensor
 

@@ -37,7 +37,7 @@ class MicroExporter:
             from tersenet.formats.tflite import write
             from tersenet.targets.litert.network import lower
         except ImportError as error:
-            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}); pip install 'tersenet[litert-micro]'") from error
+            raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         from tersenet.targets.litert.arena import smallest_arena
         from tersenet.targets.litert.c_source import write_sources
 

@@ -74,8 +74,8 @@ def _lower_operator(low: Lowering, node: fx.Node) -> None:
     lowering = LOWERINGS.get(kind_of(node))
     if lowering is None:
         raise UnsupportedError(
-            f"LiteRT files have no operator for {aten_name(node)} (layer {layer_of(node)!r}); write the layer with other operators, or add a function "
-            f"for {kind_of(node)!r} to tersenet.targets.litert.operators and name it in its table."
+            f"LiteRT files have no operator for {aten_name(node)} (layer {layer_of(node)!r}); write the layer with other operators, or add a "
+            f"function for {kind_of(node)!r} to tersenet.targets.litert.operators and name it in its table."
         )
     lowering(low, node)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from torch import fx
 
@@ -65,8 +65,7 @@ def prelu(low: Lowering, node: fx.Node) -> None:
     rank = len(shape_of(node))
     slope = constant(low.module, arguments["weight"])
     slope = slope.reshape(*[1] * min(rank - 1, 1), -1, *[1] * (rank - 2)) if slope.numel() > 1 else slope.reshape([1] * rank)
-    unit = low.unit(node)
-    encoding = (unit.weights.get("weight") if unit is not None else None) or (low.plan.values.get(arguments["weight"].name) if unit is not None else None)
+    encoding = low.plan.values.get(arguments["weight"].name) if low.unit(node) is not None else None
     turned = slope.permute(value.order).contiguous()
     while turned.ndim > rank - 1 and turned.ndim > 1 and turned.shape[0] == 1:
         turned = turned[0]
@@ -122,7 +121,7 @@ class Arithmetic:
     def __init__(self, low: Lowering, node: fx.Node, value: Stored) -> None:
         self.low, self.shape = low, stored(shape_of(node), value.order)
 
-    def __call__(self, code: str, *inputs: int | float, **options: object) -> int:
+    def __call__(self, code: str, *inputs: int | float, **options: Any) -> int:
         tensors = [self.low.array([value], "float32") if isinstance(value, float) else value for value in inputs]
         return self.low.emit(code, tensors, self.shape, "float32", **options)
 
@@ -226,5 +225,3 @@ def elu_kernel(low: Lowering, node: fx.Node) -> None:
     else:
         composed(elu)(low, node)
 
-
-FORMULAS: Sequence[str] = ("softplus", "mish", "selu", "celu", "reciprocal", "erf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import fx
@@ -20,11 +21,11 @@ def convolution(low: Lowering, node: fx.Node) -> None:
     """conv2d and conv1d, plain, grouped, depthwise, dilated. A sequence is an image of height 1."""
     arguments = bind(node)
     shape = shape_of(arguments["input"])
-    source, pads = _without_pad(low, node, arguments["input"], [(int(side), int(side)) for side in _pair(arguments["padding"], len(shape) - 2, 0)])
+    source, pads = _without_pad(low, node, arguments["input"], [(int(side), int(side)) for side in pair(arguments["padding"], len(shape) - 2, 0)])
     image = as_image(low, low.read(node, source, channels_last(len(shape)), 0).tensor)
-    stride, dilation = (_pair(arguments[name], len(shape) - 2, 1) for name in ("stride", "dilation"))
+    stride, dilation = (pair(arguments[name], len(shape) - 2, 1) for name in ("stride", "dilation"))
     weight = arguments["weight"]
-    kernel = _pair(shape_of(weight)[2:], len(shape) - 2, 1)
+    kernel = pair(shape_of(weight)[2:], len(shape) - 2, 1)
     extent = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
     image, padding = padded(low, image, extent, stride, pads)
     depthwise = kind_of(node).startswith("depthwise")
@@ -43,11 +44,11 @@ def convolution(low: Lowering, node: fx.Node) -> None:
     }
     if depthwise:
         options["depthMultiplier"] = channels // shape[1]
-    sizes = _pair(shape_of(node)[2:], len(shape) - 2, 1)
+    sizes = pair(shape_of(node)[2:], len(shape) - 2, 1)
     finish_image(low, node, "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", (image, held, bias), sizes, **options)
 
 
-def _pair(values: Sequence[int], rank: int, fill: int) -> list[int]:
+def pair(values: Sequence[int], rank: int, fill: int) -> list[int]:
     """Height and width; a sequence has height `fill`, a single number stands for both."""
     numbers = [int(value) for value in values]
     if len(numbers) < rank:
@@ -71,7 +72,7 @@ def as_image(low: Lowering, tensor: int) -> int:
     return tensor if len(shape) == 4 else low.reshape(tensor, (shape[0], 1, *shape[1:]))
 
 
-def finish_image(low: Lowering, node: fx.Node, code: str, inputs: Sequence[int], sizes: Sequence[int], **options: object) -> None:
+def finish_image(low: Lowering, node: fx.Node, code: str, inputs: Sequence[int], sizes: Sequence[int], **options: Any) -> None:
     """Add an operator on images that makes a node's value, which may be a sequence."""
     last = low.result_of(node)
     shape = shape_of(last)
@@ -105,10 +106,10 @@ def _without_pad(low: Lowering, node: fx.Node, source: fx.Node, pads: list[Sides
 
 def padded(low: Lowering, image: int, extent: Sequence[int], stride: Sequence[int], pads: Sequence[Sides]) -> tuple[int, int]:
     """The image to read and the padding to name: SAME where it pads as the network does, else VALID behind a PAD."""
-    if not any(side for pair in pads for side in pair):
+    if not any(side for sides in pads for side in sides):
         return image, VALID
     sizes = low.tensors[image].shape[1:3]
-    if all(map(_is_same, sizes, extent, stride, pads)):
+    if all(map(is_same, sizes, extent, stride, pads)):
         return image, SAME
     shape = low.tensors[image].shape
     table = [(0, 0), *pads, (0, 0)]
@@ -116,7 +117,7 @@ def padded(low: Lowering, image: int, extent: Sequence[int], stride: Sequence[in
     return low.like("PAD", (image, low.array(table, "int32")), image, grown), VALID
 
 
-def _is_same(size: int, extent: int, stride: int, pads: Sides) -> bool:
+def is_same(size: int, extent: int, stride: int, pads: Sides) -> bool:
     """Whether SAME puts as much before and makes as many results; what lies behind the last window does not matter."""
     count = (size + sum(pads) - extent) // stride + 1
     total = max((count - 1) * stride + extent - size, 0)
@@ -127,27 +128,27 @@ def transposed_convolution(low: Lowering, node: fx.Node) -> None:
     """conv_transpose2d and conv_transpose1d: TRANSPOSE_CONV without padding, and a slice that takes the padding off."""
     arguments = bind(node)
     rank = len(shape_of(arguments["input"])) - 2
-    stride, pads, dilation = _pair(arguments["stride"], rank, 1), _pair(arguments["padding"], rank, 0), _pair(arguments["dilation"], rank, 1)
+    stride, pads, dilation = pair(arguments["stride"], rank, 1), pair(arguments["padding"], rank, 0), pair(arguments["dilation"], rank, 1)
     if arguments["groups"] != 1:
         raise low.refuse(node, "transposed convolutions have one group there; write it as one convolution for each group")
     if dilation != [1, 1]:
         raise low.refuse(node, "transposed convolutions have no dilation there")
     image = as_image(low, low.read(node, arguments["input"], channels_last(rank + 2), 0).tensor)
     weight = arguments["weight"]
-    kernel = _pair(shape_of(weight)[2:], rank, 1)
+    kernel = pair(shape_of(weight)[2:], rank, 1)
     held = low.weight(node, weight, "weight", [1, *range(2, rank + 2), 0])
     held = _with_height(low, held) if rank == 1 else held
     channels = shape_of(weight)[1]
     bias = low.bias(node, arguments["bias"], channels, low.tensors[image].dtype)
     batch, *sizes, _ = low.tensors[image].shape
-    wanted = _pair(shape_of(node)[2:], rank, 1)
+    wanted = pair(shape_of(node)[2:], rank, 1)
     full = [(size - 1) * step + extent for size, step, extent in zip(sizes, stride, kernel, strict=True)]
     options = {"padding": VALID, "strideH": stride[0], "strideW": stride[1], "fusedActivationFunction": low.activation(node)}
     if not any(pads) and full == wanted:
         inputs = (low.array([batch, *full, channels], "int32"), held, image, bias)
         finish_image(low, node, "TRANSPOSE_CONV", inputs, full, **options)
         return
-    if all(size * step == want and _same_crop(size, step, extent, pad) for size, step, extent, pad, want in zip(sizes, stride, kernel, pads, wanted, strict=True)):
+    if all(map(_same_crop, sizes, stride, kernel, pads, wanted)):
         inputs = (low.array([batch, *wanted, channels], "int32"), held, image, bias)
         finish_image(low, node, "TRANSPOSE_CONV", inputs, wanted, **{**options, "padding": SAME})
         return
@@ -160,10 +161,10 @@ def transposed_convolution(low: Lowering, node: fx.Node) -> None:
     finish_image(low, node, "SLICE", (whole, start, size), wanted)
 
 
-def _same_crop(size: int, stride: int, extent: int, pad: int) -> bool:
-    """Whether SAME takes as much off the front of the full result as the network does."""
+def _same_crop(size: int, stride: int, extent: int, pad: int, wanted: int) -> bool:
+    """Whether SAME makes as many results, and takes as much off the front of the full one."""
     total = max((size - 1) * stride + extent - size * stride, 0)
-    return total // 2 == pad
+    return size * stride == wanted and total // 2 == pad
 
 
 def linear(low: Lowering, node: fx.Node) -> None:
@@ -178,7 +179,7 @@ def linear(low: Lowering, node: fx.Node) -> None:
         value = low.read(node, source, axis_last(value.order, rank - 1), 0)
     held = low.weight(node, weight, "weight", [0, 1], value.columns)
     inputs = (value.tensor, held, low.bias(node, arguments["bias"], shape_of(weight)[0], low.tensors[value.tensor].dtype))
-    options: dict[str, object] = {"fusedActivationFunction": low.activation(node)}
+    options: dict[str, Any] = {"fusedActivationFunction": low.activation(node)}
     if rank != 2:
         options["keepNumDims"] = True
     low.result(node, "FULLY_CONNECTED", inputs, value.order, **options)
@@ -191,8 +192,7 @@ def matmul(low: Lowering, node: fx.Node) -> None:
     if len(shape_of(left)) < 2 or len(shape_of(right)) < 2:
         raise low.refuse(node, "a product with a vector must be written with a matrix of one row or column")
     (first, turned_first), (second, turned_second) = _matrix(low, node, left, 0), _matrix(low, node, right, 1)
-    options = {"adjX": turned_first, "adjY": turned_second}
-    low.result(node, "BATCH_MATMUL", (first, second), identity(len(shape_of(node))), **options)
+    low.result(node, "BATCH_MATMUL", (first, second), identity(len(shape_of(node))), adjX=turned_first, adjY=turned_second)
 
 
 def _matrix(low: Lowering, node: fx.Node, child: fx.Node, position: int) -> tuple[int, bool]:

@@ -12,7 +12,7 @@ from torch import fx
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, constant, dtype_of, is_constant, shape_of
 from tersenet.schemes import Encoding
-from tersenet.targets.litert.layout import Order, identity, stored
+from tersenet.targets.litert.layout import Order, identity
 from tersenet.targets.litert.lowering import Lowering, Stored, dtype_name
 
 BINARY = {
@@ -45,7 +45,7 @@ def binary(low: Lowering, node: fx.Node) -> None:
     order = common_order(low, [left, right], len(shape_of(node)))
     dtype = _operand_dtype(low, node, (left, right))
     operands = [operand(low, node, child, order, position, dtype) for position, child in enumerate((left, right))]
-    options = {"fusedActivationFunction": low.activation(node)} if code in WITH_ACTIVATION else {}
+    options: dict[str, Any] = {"fusedActivationFunction": low.activation(node)} if code in WITH_ACTIVATION else {}
     if code in ("ADD", "SUB"):
         options["potScaleInt16"] = False
     low.result(node, code, operands, order, **options)
@@ -143,8 +143,9 @@ def masked_fill(low: Lowering, node: fx.Node) -> None:
     dtype = dtype_of(node)
     mask = operand(low, node, arguments["mask"], order, 1, torch.bool)
     number = arguments["value"]
-    limits = torch.finfo(torch.float32)
-    fill = low.array([min(max(number, limits.min), limits.max) if dtype is not None and dtype.is_floating_point else number], dtype_name(dtype or torch.float32))
+    if low.tensors[low.values[arguments["self"]].tensor].dtype == "float32":
+        number = float(np.clip(number, torch.finfo(torch.float32).min, torch.finfo(torch.float32).max))
+    fill = low.array([number], dtype_name(node.meta["val"].dtype))
     low.result(node, "SELECT_V2", (mask, fill, operand(low, node, arguments["self"], order, 0, dtype)), order)
 
 
@@ -179,12 +180,3 @@ def to_type(low: Lowering, node: fx.Node) -> None:
     assert wanted is not None
     low.define(node, Stored(cast(low, value.tensor, wanted), value.order))
 
-
-def scalar_constant(low: Lowering, number: float) -> int:
-    """A float of the file."""
-    return low.array([number], "float32")
-
-
-def stored_shape(node: fx.Node, order: Order) -> tuple[int, ...]:
-    """The sizes of a node's value as it is laid out."""
-    return stored(shape_of(node), order)

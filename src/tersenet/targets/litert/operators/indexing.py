@@ -98,7 +98,7 @@ def tile(low: Lowering, node: fx.Node) -> None:
     """The whole repeated along axes."""
     arguments = bind(node)
     source = arguments["self"]
-    repeats = [int(count) for count in arguments.get("repeats", arguments.get("dims"))]
+    repeats = [int(count) for count in arguments["repeats" if "repeats" in arguments else "dims"]]
     shape = list(shape_of(source))
     value = low.read(node, source, position=0)
     grown = max(len(repeats) - len(shape), 0)

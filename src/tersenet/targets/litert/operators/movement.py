@@ -98,7 +98,8 @@ def _alike(low: Lowering, node: fx.Node, children: Sequence[Any], order: Order) 
     values = []
     for position, child in enumerate(children):
         value = low.read(node, child, order, position)
-        values.append(low.convert(value, order, planned if low.tensors[value.tensor].dtype in ("float32", "int8", "int16") else None, tuple(shape_of(child))))
+        quantizable = low.tensors[value.tensor].dtype in ("float32", "int8", "int16")
+        values.append(low.convert(value, order, planned if quantizable else None, tuple(shape_of(child))))
     return values
 
 
@@ -116,22 +117,19 @@ def stack(low: Lowering, node: fx.Node) -> None:
 
 
 def split(low: Lowering, node: fx.Node) -> None:
-    """One value in several parts; each is a slice, and parts that nobody reads cost nothing."""
+    """One value in several parts."""
     arguments = bind(node)
     source = arguments["self"]
     value = low.read(node, source, position=0)
     axis = int(arguments["dim"]) % len(shape_of(source))
     parts = [tuple(part.shape) for part in node.meta["val"]]
-    readers = _parts(node)
-    place = value.order.index(axis)
+    place = low.array([value.order.index(axis)], "int32")
     sizes = [part[axis] for part in parts]
     shapes = [stored(part, value.order) for part in parts]
-    if len(set(sizes)) == 1:
-        code, inputs = "SPLIT", (low.array([place], "int32"), value.tensor)
-    else:
-        code, inputs = "SPLIT_V", (value.tensor, low.array(sizes, "int32"), low.array([place], "int32"))
-    made = low.several(code, inputs, value.tensor, shapes, numSplits=len(parts))
-    for index, reader in readers:
+    even = len(set(sizes)) == 1
+    inputs = [place, value.tensor] if even else [value.tensor, low.array(sizes, "int32"), place]
+    made = low.several("SPLIT" if even else "SPLIT_V", inputs, value.tensor, shapes, numSplits=len(parts))
+    for index, reader in _parts(node):
         low.define(reader, Stored(made[index], value.order, value.encoding))
 
 
@@ -176,8 +174,9 @@ def slice_(low: Lowering, node: fx.Node) -> None:
         step[axis] *= skip
     shape = shape_of(node)
     end = [first + (size - 1) * skip + 1 for first, size, skip in zip(begin, shape, step, strict=True)]
-    ends = (stored(begin, value.order), stored(end, value.order), stored(step, value.order))
-    low.define(node, Stored(cut(low, value.tensor, stored(shape, value.order), *ends), value.order, value.encoding))
+    begins, ends, steps = (stored(numbers, value.order) for numbers in (begin, end, step))
+    made = cut(low, value.tensor, stored(shape, value.order), begins, ends, steps)
+    low.define(node, Stored(made, value.order, value.encoding))
 
 
 def cut(low: Lowering, tensor: int, shape: Sequence[int], begin: Sequence[int], end: Sequence[int], step: Sequence[int]) -> int:
@@ -222,7 +221,7 @@ def pad(low: Lowering, node: fx.Node) -> None:
     arguments = bind(node)
     source = arguments["self"]
     rank = len(shape_of(source))
-    amounts = [int(amount) for amount in arguments.get("pad", arguments.get("padding"))]
+    amounts = [int(amount) for amount in arguments["pad" if "pad" in arguments else "padding"]]
     mode = arguments.get("mode") or ("reflect" if kind_of(node) == "reflection_pad" else "constant")
     if len(node.users) == 1 and _absorbed(low, node):
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import fx
@@ -11,40 +12,84 @@ from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, shape_of
 from tersenet.targets.litert.layout import channels_last
 from tersenet.targets.litert.lowering import Lowering, Stored
-from tersenet.targets.litert.operators.convolution import Sides, _is_same, _pair, as_image, finish_image, padded
+from tersenet.targets.litert.operators.convolution import SAME, VALID, Sides, as_image, finish_image, is_same, padded, pair
 
 NOT_NEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid", "softmax"}
 
 
-def _window(low: Lowering, node: fx.Node) -> tuple[list[int], list[int], list[Sides], list[int]]:
-    """Kernel, stride, sides as far as windows reach, and sizes of the result."""
+@dataclass(frozen=True)
+class Window:
+    """What a pooling operator looks through, over height and width.
+
+    Args:
+        kernel, stride: of the window.
+        before: what the network pads in front.
+        sides: what is padded in front and, as far as windows reach, behind.
+        sizes, results: of the image and of what comes out.
+    """
+
+    kernel: list[int]
+    stride: list[int]
+    before: list[int]
+    sides: list[Sides]
+    sizes: list[int]
+    results: list[int]
+
+    @property
+    def inside(self) -> bool:
+        """Whether no window reaches over the edge."""
+        return not any(side for sides in self.sides for side in sides)
+
+    @property
+    def same(self) -> bool:
+        """Whether SAME puts the windows where the network does."""
+        return all(map(is_same, self.sizes, self.kernel, self.stride, self.sides))
+
+    def options(self, padding: int) -> dict[str, int]:
+        """The operator's table of options."""
+        (rows, columns), (down, across) = self.kernel, self.stride
+        return {"padding": padding, "strideH": down, "strideW": across, "filterHeight": rows, "filterWidth": columns}
+
+    def counts(self, *, include: bool) -> np.ndarray:
+        """What torch divides each window's sum by.
+
+        Args:
+            include: what is padded counts.
+        """
+        lengths = []
+        for size, count, extent, step, pad in zip(self.sizes, self.results, self.kernel, self.stride, self.before, strict=True):
+            first = np.arange(count) * step - pad
+            last = np.minimum(first + extent, size + pad)
+            lengths.append(last - first if include else np.minimum(last, size) - np.maximum(first, 0))
+        return np.outer(*lengths).astype(np.float32)
+
+
+def _window(node: fx.Node) -> Window:
     arguments = bind(node)
     rank = len(shape_of(node)) - 2
-    kernel = _pair(arguments["kernel_size"], rank, 1)
-    stride = _pair(arguments["stride"], rank, 1) if arguments["stride"] else kernel
-    before = _pair(arguments["padding"], rank, 0)
-    sizes, wanted = (_pair(shape_of(value)[2:], rank, 1) for value in (arguments["self"], node))
-    numbers = zip(sizes, wanted, kernel, stride, before, strict=True)
-    sides = [(pad, max((want - 1) * step + extent - size - pad, 0)) for size, want, extent, step, pad in numbers]
-    return kernel, stride, sides, wanted
+    kernel = pair(arguments["kernel_size"], rank, 1)
+    stride = pair(arguments["stride"], rank, 1) if arguments["stride"] else kernel
+    before = pair(arguments["padding"], rank, 0)
+    sizes, results = (pair(shape_of(value)[2:], rank, 1) for value in (arguments["self"], node))
+    numbers = zip(sizes, results, kernel, stride, before, strict=True)
+    sides = [(pad, max((count - 1) * step + extent - size - pad, 0)) for size, count, extent, step, pad in numbers]
+    return Window(kernel, stride, before, sides, sizes, results)
 
 
 def max_pool(low: Lowering, node: fx.Node) -> None:
     """max_pool2d and max_pool1d. What is added around must lose against every value: SAME, zeros behind a relu, or the lowest number."""
     arguments = bind(node)
     rank = len(shape_of(node)) - 2
-    if any(step != 1 for step in _pair(arguments["dilation"], rank, 1)):
+    if any(step != 1 for step in pair(arguments["dilation"], rank, 1)):
         raise low.refuse(node, "pooling has no dilation there")
-    kernel, stride, sides, wanted = _window(low, node)
+    window = _window(node)
     value = low.read(node, arguments["self"], channels_last(rank + 2), 0)
     image = as_image(low, value.tensor)
-    sizes = low.tensors[image].shape[1:3]
-    inside = not any(side for pair in sides for side in pair)
-    if inside or all(map(_is_same, sizes, kernel, stride, sides)) or _zeros_lose(low, arguments["self"], value):
-        image, padding = padded(low, image, kernel, stride, sides)
+    if window.inside or window.same or _zeros_lose(low, arguments["self"], value):
+        image, padding = padded(low, image, window.kernel, window.stride, window.sides)
     else:
-        image, padding = _padded_with_lowest(low, image, sides), 1
-    _pool(low, node, "MAX_POOL_2D", image, wanted, kernel, stride, padding, value)
+        image, padding = _padded_with_lowest(low, image, window.sides), VALID
+    _pool(low, node, "MAX_POOL_2D", image, window, padding)
 
 
 def _zeros_lose(low: Lowering, source: fx.Node, value: Stored) -> bool:
@@ -65,90 +110,65 @@ def average_pool(low: Lowering, node: fx.Node) -> None:
     """avg_pool2d and avg_pool1d. Windows that reach over the edge are corrected by a product, where they count otherwise than the kernel does."""
     arguments = bind(node)
     rank = len(shape_of(node)) - 2
-    kernel, stride, sides, wanted = _window(low, node)
-    sizes = _pair(shape_of(arguments["self"])[2:], rank, 1)
-    same = not arguments["count_include_pad"] and all(map(_is_same, sizes, kernel, stride, sides))
+    window, override = _window(node), arguments.get("divisor_override")
     value = low.read(node, arguments["self"], channels_last(rank + 2), 0)
-    override = arguments.get("divisor_override")
-    counts = _counts(sizes, wanted, kernel, stride, _pair(arguments["padding"], rank, 0), include=arguments["count_include_pad"])
-    ratio = np.float32(np.prod(kernel)) / (counts if override is None else np.full_like(counts, override))
-    if same and override is None:
-        image, padding = padded(low, as_image(low, value.tensor), kernel, stride, sides)
-        _pool(low, node, "AVERAGE_POOL_2D", image, wanted, kernel, stride, padding, value)
-    elif (ratio == 1).all():
-        image, padding = padded(low, as_image(low, value.tensor), kernel, stride, sides)
-        if padding == 0 and any(side for pair in sides for side in pair):  # SAME would leave the zeros out of the mean
-            image, padding = _padded_with_zeros(low, as_image(low, value.tensor), sides), 1
-        _pool(low, node, "AVERAGE_POOL_2D", image, wanted, kernel, stride, padding, value)
+    counts = window.counts(include=arguments["count_include_pad"])
+    ratio = np.float32(np.prod(window.kernel)) / (counts if override is None else np.full_like(counts, override))
+    if window.same and not arguments["count_include_pad"] and override is None:
+        _pool(low, node, "AVERAGE_POOL_2D", as_image(low, value.tensor), window, SAME)
+    elif (ratio == 1).all():  # SAME would leave the zeros out of the mean
+        _pool(low, node, "AVERAGE_POOL_2D", _padded_with_zeros(low, as_image(low, value.tensor), window.sides), window, VALID)
     else:
         value = low.convert(value, value.order, None, tuple(shape_of(arguments["self"])))
-        image = _padded_with_zeros(low, as_image(low, value.tensor), sides)
-        shape = (low.tensors[image].shape[0], *wanted, low.tensors[image].shape[3])
-        options = {"padding": 1, "strideH": stride[0], "strideW": stride[1], "filterHeight": kernel[0], "filterWidth": kernel[1]}
-        pooled = low.emit("AVERAGE_POOL_2D", (image,), shape, "float32", **options)
-        product = low.emit("MUL", (pooled, low.array(ratio.reshape(1, *wanted, 1), "float32")), shape, "float32")
+        image = _padded_with_zeros(low, as_image(low, value.tensor), window.sides)
+        shape = (low.tensors[image].shape[0], *window.results, low.tensors[image].shape[3])
+        pooled = low.like("AVERAGE_POOL_2D", (image,), image, shape, **window.options(VALID))
+        product = low.emit("MUL", (pooled, low.array(ratio.reshape(1, *window.results, 1), "float32")), shape, "float32")
         low.define(node, Stored(low.reshape(product, shape if rank == 2 else (shape[0], shape[2], shape[3])), value.order))
 
 
 def _padded_with_zeros(low: Lowering, image: int, sides: Sequence[Sides]) -> int:
     table = [(0, 0), *sides, (0, 0)]
-    if not any(side for pair in sides for side in pair):
+    if not any(side for both in sides for side in both):
         return image
     grown = [size + before + behind for size, (before, behind) in zip(low.tensors[image].shape, table, strict=True)]
     return low.like("PAD", (image, low.array(table, "int32")), image, grown)
 
 
-def _counts(sizes: Sequence[int], wanted: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], *, include: bool) -> np.ndarray:
-    """What torch divides each window's sum by."""
-    lengths = []
-    for size, want, extent, step, pad in zip(sizes, wanted, kernel, stride, pads, strict=True):
-        first = np.arange(want) * step - pad
-        last = np.minimum(first + extent, size + pad)
-        lengths.append(last - first if include else np.minimum(last, size) - np.maximum(first, 0))
-    return np.outer(*lengths).astype(np.float32)
-
-
-def _pool(
-    low: Lowering, node: fx.Node, code: str, image: int, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: int, value: Stored
-) -> None:
-    options = {
-        "padding": padding,
-        "strideH": stride[0],
-        "strideW": stride[1],
-        "filterHeight": kernel[0],
-        "filterWidth": kernel[1],
-        "fusedActivationFunction": low.activation(node),
-    }
-    if low.unit(node) is not None or value.encoding is None:
-        finish_image(low, node, code, (image,), sizes, **options)
+def _pool(low: Lowering, node: fx.Node, code: str, image: int, window: Window, padding: int) -> None:
+    """Add the operator; integers that pass through outside of the plan's units stay on their grid."""
+    options = {**window.options(padding), "fusedActivationFunction": low.activation(node)}
+    held = low.tensors[image]
+    if low.unit(node) is not None or held.numbers is None:
+        finish_image(low, node, code, (image,), window.results, **options)
         return
-    shape = low.tensors[image].shape
-    pooled = low.like(code, (image,), image, (shape[0], *sizes, shape[3]), **options)
-    flat = pooled if len(value.order) == 4 else low.reshape(pooled, (shape[0], sizes[1], shape[3]))
-    low.define(node, Stored(flat, value.order, value.encoding))
+    shape, rank = held.shape, len(shape_of(node))
+    pooled = low.like(code, (image,), image, (shape[0], *window.results, shape[3]), **options)
+    flat = pooled if rank == 4 else low.reshape(pooled, (shape[0], window.results[1], shape[3]))
+    source = bind(node)["self"]
+    low.define(node, Stored(flat, channels_last(rank), low.read(node, source, channels_last(rank), 0).encoding))
 
 
 def adaptive_pool(low: Lowering, node: fx.Node) -> None:
     """The mean or the maximum of a whole image; a reshape behind it to (N, C) costs nothing."""
     arguments = bind(node)
-    source = arguments["self"]
-    rank = len(shape_of(source))
+    source, makers = arguments["self"], [node]
+    rank, shape = len(shape_of(source)), shape_of(source)
     if isinstance(node.meta["val"], tuple):  # maxima, and where they are
-        readers = [reader for reader in node.users if reader.args[1] == 0]
-        if len(readers) != len(node.users):
+        makers = list(node.users)
+        if any(reader.args[1] != 0 for reader in makers):
             raise low.refuse(node, "pooling does not say there where the largest elements are")
     if any(int(size) != 1 for size in arguments["output_size"]):
         raise low.refuse(node, "adaptive pooling must divide the image evenly or make one value of it; resize the input, or pool with fixed windows")
     order = channels_last(rank)
     value = low.read(node, source, order, 0)
-    shape = shape_of(source)
     code = "MEAN" if "avg" in kind_of(node) else "REDUCE_MAX"
-    encoding = value.encoding if code == "REDUCE_MAX" else low.plan.values.get(low.result_of(node).name) if low.unit(node) is not None else None
-    axes = low.array(list(range(1, rank - 1)), "int32")
+    planned = low.plan.values.get(low.result_of(node).name) if low.unit(node) is not None else None
+    encoding = value.encoding if code == "REDUCE_MAX" else planned
     dtype = encoding.scheme.dtype if encoding is not None else low.tensors[value.tensor].dtype
-    mean = low.emit(code, (value.tensor, axes), (shape[0], shape[1]), dtype, encoding)
-    made = Stored(low.reshape(mean, (shape[0], *[1] * (rank - 2), shape[1])), order, encoding)
-    for maker in readers if isinstance(node.meta["val"], tuple) else [node]:
+    reduced = low.emit(code, (value.tensor, low.array(list(range(1, rank - 1)), "int32")), (shape[0], shape[1]), dtype, encoding)
+    made = Stored(low.reshape(reduced, (shape[0], *[1] * (rank - 2), shape[1])), order, encoding)
+    for maker in makers:
         low.define(maker, made)
 
 

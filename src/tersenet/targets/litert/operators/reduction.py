@@ -13,7 +13,7 @@ from torch import fx
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, constant, dtype_of, shape_of
 from tersenet.targets.litert.layout import Order, channels_last, identity, stored, without
-from tersenet.targets.litert.lowering import Lowering, Stored, dtype_name
+from tersenet.targets.litert.lowering import Lowering, Stored
 
 REDUCTIONS = {"mean": "MEAN", "sum": "SUM", "amax": "REDUCE_MAX", "amin": "REDUCE_MIN", "prod": "REDUCE_PROD"}
 
@@ -28,7 +28,7 @@ def reduce(low: Lowering, node: fx.Node) -> None:
     code = REDUCTIONS[kind_of(node)]
     places = sorted(value.order.index(axis) for axis in axes)
     inputs = (_as_type(low, node, value.tensor), low.array(places, "int32"))
-    options = {"keepDims": True} if keep else {}
+    options: dict[str, Any] = {"keepDims": True} if keep else {}
     if low.unit(node) is None and value.encoding is not None:  # kinds that let integers pass
         value = low.convert(value, value.order, None, tuple(shape_of(source)))
         inputs = (value.tensor, inputs[1])
@@ -231,7 +231,3 @@ def norm(low: Lowering, node: fx.Node) -> None:
     order = value.order if keep else without(value.order, axes)
     low.define(node, Stored(low.reshape(made, stored(shape_of(node), order)), order))
 
-
-def type_of(node: fx.Node) -> str:
-    """The file's type of a node's value."""
-    return dtype_name(node.meta["val"].dtype)
