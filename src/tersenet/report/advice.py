@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tersenet.record import ArtifactRecord, FloatOperator, Layer, Quality, Report
-from tersenet.report.wording import between, compared, counted, milliseconds, share, signed, size, times
+from tersenet.report.wording import between, compared, counted, milliseconds, share, signed, size
 
 AGREES = 0.995  # of the samples, ties left out
 LOSS_POINTS = 1.0  # a drop that deserves a warning, where it is more than chance
@@ -170,15 +170,13 @@ def _quality_steps(report: Report) -> list[str]:
 
 
 def _speed_steps(report: Report) -> list[str]:
-    """For files that gain no speed: the runtime that does, or where else to look."""
-    slow = [record.target for record in report.records if not_faster(record, report)]
-    fast = [record for record in report.records if record.speedup is not None and record.target not in slow]
-    if not slow:
+    """For files that gain no speed: the fastest file here, and where else to look."""
+    if not any(not_faster(record, report) for record in report.records):
         return []
-    if fast:
-        best = max(fast, key=lambda record: record.speedup or 0.0)
-        return [f"For speed on this processor take {best.target} ({times(best.speedup)} against float); {_listed(slow)} gains none."]
-    return ["For speed, time the files on the device itself (tersenet measure): its processor may have what this one lacks."]
+    timed = [(record.latency_ms.median, f"{record.target}'s") for record in report.records if record.latency_ms]
+    timed += [(record.twin.latency_ms.median, f"{record.target}'s in float") for record in report.records if record.twin.latency_ms]
+    fastest = f"On this processor the fastest file is {min(timed)[1]} ({milliseconds(min(timed)[0])} a run). " if timed else ""
+    return [f"{fastest}Time the files on the device itself (tersenet measure): its processor may have what this one lacks."]
 
 
 def weakest(record: ArtifactRecord) -> Layer | None:

@@ -131,10 +131,10 @@ def headline(report: Report) -> str:
         return f"One file for {records[0].target}: {', '.join(_gains(records[0]))}."
     smallest = min(records, key=lambda record: record.bytes)
     parts = [f"the smallest is {wording.size(smallest.bytes)} ({smallest.target}, {size_gain(smallest)} than float)"]
-    fastest = max((record for record in records if record.speedup is not None), key=lambda record: record.speedup or 0.0, default=None)
-    if fastest is not None:
-        gain = f"the greatest gain in speed is {wording.times(fastest.speedup)} ({fastest.target})"
-        parts.append(gain if (fastest.speedup or 0.0) > 1 else "none is faster than float")
+    timed = [(record.latency_ms.median, record) for record in records if record.latency_ms]
+    if timed:
+        median, fastest = min(timed, key=lambda pair: pair[0])
+        parts.append(f"the fastest takes {wording.milliseconds(median)} ({fastest.target}, {wording.compared(fastest.speedup, 'faster', 'slower')})")
     worst = max(records, key=lambda record: record.quality.drop_points or 0.0 if record.quality else 0.0)
     if worst.quality is not None and worst.quality.drop_points is not None:
         lost = worst.quality.drop_points > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from io import StringIO
 from typing import TextIO
@@ -28,10 +29,12 @@ def show(report: Report, file: TextIO | None = None, width: int | None = None) -
         file: where to; None: standard output.
         width: columns; None: the terminal's, or 100 where there is none.
     """
+    file = file or sys.stdout
     console = Console(file=file, width=width, highlight=False, emoji=False, markup=False)
-    if width is None and not console.is_terminal:
-        console = Console(file=file, width=100, highlight=False, emoji=False, markup=False)
-    console.print(draw(report))
+    if console.is_terminal:
+        console.print(draw(report))
+    else:
+        file.write(to_text(report, width or 100))
 
 
 def to_text(report: Report, width: int = 100) -> str:
