@@ -19,7 +19,7 @@ UNSIGNED = Kernel(result=(1 / 256, -128))
 WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
 KERNELS = {
     **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv3d", "linear"), WEIGHTED),
-    "embedding": Kernel(weights=("int8",), granularities=("per-tensor",), note="rows are gathered as integers, then converted"),
+    "embedding": SAME,
     "matmul": Kernel(fuses=CLIPS),
     "add": Kernel(fuses=CLIPS),
     "mul": Kernel(fuses=CLIPS),

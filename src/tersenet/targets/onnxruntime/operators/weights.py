@@ -69,11 +69,11 @@ def _turned(build: Lowering, weight: fx.Node) -> str:
 
 
 def embedding(build: Lowering, node: fx.Node) -> str:
-    """Gather of rows; rows of integers are gathered first and dequantized after, so that the table is never expanded."""
+    """Gather of rows: of the integers where the table and the result have the same numbers, so that it is never expanded."""
     given = arguments(node)
-    weight = given["weight"]
-    held = quantization.held_weight(build, weight)
-    if held is None or quantization.channel_axis(weight) is not None:
-        return build.add("Gather", build.value(weight), build.value(given["indices"]))
-    rows = build.add("Gather", build.constant(held.numpy()), build.value(given["indices"]))
-    return build.add("DequantizeLinear", rows, *quantization.parameters(build, weight))
+    integers = quantization.same_integers(build, node, [given["weight"]])
+    rows = build.add("Gather", integers[0] if integers is not None else build.value(given["weight"]), build.value(given["indices"]))
+    if integers is None:
+        return rows
+    build.integers[node] = rows
+    return build.value(given["weight"])  # nobody reads the value itself
