@@ -15,6 +15,7 @@ from tersenet.errors import ModelError, TersenetError
 from tersenet.frontend import Reading
 from tersenet.frontends.archive import Archive, opened
 from tersenet.frontends.pt2_graph import DTYPES, GraphReader, beyond
+from tersenet.graph.tidy import attribute_name
 from tersenet.graph.trace import trace_open
 from tersenet.model import Model
 
@@ -92,8 +93,9 @@ def _signature(archive: Archive, stem: str, program: Mapping[str, Any]) -> tuple
             if not _NAME.match(target):
                 raise ModelError(f"a parameter is called {target[:80]!r}")
             folder, meta = ("weights", weights[target]) if target in weights else ("constants", constants[target])
-            lifted[content["arg"]["name"]] = target
-            state[target] = _shared(archive, f"data/{folder}/", meta, kind == "parameter", loaded)
+            held = attribute_name(target)
+            lifted[content["arg"]["name"]] = held
+            state[held] = _shared(archive, f"data/{folder}/", meta, kind == "parameter", loaded)
         elif kind != "constant_input":
             raise beyond(f"an input of kind {kind}")
     return lifted, state, inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import operator
 import re
@@ -32,6 +33,7 @@ _CHECKS = {
 _IDENTITIES = {"aten::detach", "aten::detach_", "aten::lift_fresh", "aten::lift_fresh_copy", "aten::alias"}
 _CASTS = {"aten::to", "aten::_to_copy", "aten::type_as"}
 _WHOLE = sys.maxsize
+_TAKEN = frozenset(dir(fx.GraphModule(torch.nn.Module(), fx.Graph())))
 
 
 class AliasedWrite(Exception):
@@ -139,10 +141,13 @@ def _region(new: fx.Graph, node: CallNode, copies: Mapping[fx.Node, Any]) -> tup
 def _placeholder(new: fx.Graph, node: fx.Node, lifted: Mapping[str, Lifted], inputs: Mapping[str, str]) -> fx.Node | None:
     if node.name in lifted:
         target = lifted[node.name].target
-        copied = new.create_node("get_attr", target, name=identifier(target))
+        name = identifier(target)
+        taken = name in {identifier(other) for other in inputs.values()}  # inputs keep their names
+        copied = new.create_node("get_attr", target, name=f"{name}_" if taken else name)
     elif node.name in inputs:
         name = identifier(inputs[node.name])
         copied = new.create_node("placeholder", name, name=name)
+        copied.target = copied.name  # two names may make the same identifier; arguments must differ
     else:
         return None
     copied.meta = dict(node.meta)
@@ -153,6 +158,14 @@ def identifier(name: str) -> str:
     """A name as a Python identifier: ``layer1.0.weight`` -> ``layer1_0_weight``."""
     cleaned = re.sub(r"\W", "_", name)
     return cleaned if not cleaned[:1].isdigit() else f"_{cleaned}"
+
+
+def attribute_name(name: str) -> str:
+    """A parameter's name as a graph module can hold it: a part that is a keyword of Python, or a first part that graph modules use
+    themselves, gets an underscore (``graph.weight`` -> ``graph_.weight``)."""
+    first, *rest = name.split(".")
+    first = f"{first}_" if first in _TAKEN else first
+    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in (first, *rest))
 
 
 def schema_name(node: CallNode) -> str:

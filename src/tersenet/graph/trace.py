@@ -18,7 +18,7 @@ from tersenet.graph.explain import first_line, place_of, reason_for
 from tersenet.graph.layout import image_layout
 from tersenet.graph.recurrent import shapes_only
 from tersenet.graph.signature import Call, bind, named_outputs
-from tersenet.graph.tidy import AliasedWrite, Lifted, assemble
+from tersenet.graph.tidy import AliasedWrite, Lifted, assemble, attribute_name
 from tersenet.model import Model
 from tersenet.tensors import TensorSpec
 
@@ -135,7 +135,7 @@ def _assembled(program: torch.export.ExportedProgram, names: Sequence[str]) -> t
             inputs[entry.arg.name] = waiting.pop(0)
         elif entry.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             held = program.state_dict if entry.target in program.state_dict else program.constants
-            lifted[entry.arg.name] = Lifted(entry.target.removeprefix("inner."), held[entry.target])
+            lifted[entry.arg.name] = Lifted(attribute_name(entry.target.removeprefix("inner.")), held[entry.target])
     written = [entry.target.removeprefix("inner.") for entry in program.graph_signature.output_specs if entry.kind is OutputKind.BUFFER_MUTATION]
     if written:
         raise _writes_state(written[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from tersenet.model import Model
 
-_READABLE = re.compile(r"^[A-Za-z_][\w]*(\.[\w]+)*$")
+_READABLE = re.compile(r"^\w+(\.\w+)*$")
 
 
 def check_frontend(
@@ -65,6 +65,7 @@ def _check_batch(model: Model, inputs: Sequence[np.ndarray]) -> None:
         one = _arrays(
             model(*(array[:1] if spec.shape and spec.shape[0] is None else array for array, spec in zip(inputs, model.inputs, strict=True)))
         )
+        _require(len(one) == len(model.outputs), f"{len(one)} outputs come out, {len(model.outputs)} are described")
         for spec, array in zip(model.outputs, one, strict=True):
             _require(len(spec.shape) == array.ndim, f"output {spec.name} is described as {spec.shape}, and is {array.shape}")
 

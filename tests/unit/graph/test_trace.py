@@ -135,6 +135,36 @@ def test_parameters_keep_their_names():
     assert names == {name for name in module.state_dict() if not name.endswith("num_batches_tracked")}
 
 
+@pytest.mark.parametrize("name, held", [("graph", "graph_"), ("code", "code_"), ("meta", "meta_"), ("recompile", "recompile_"), ("inner", "inner")])
+def test_names_that_graph_modules_use_themselves(name, held):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, nn.Linear(3, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(self, name)(x)
+
+    model = trace(Net(), (randn(1, 3),))
+    assert set(model.graph.state_dict()) == {f"{held}.weight", f"{held}.bias"}
+
+
+def test_parameters_called_like_keywords_inputs_or_operators():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("x", "relu", "class"):
+                self.register_parameter(name, nn.Parameter(randn(3)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + self.x * self.relu + getattr(self, "class"))
+
+    module = Net()
+    model = trace(module, (randn(1, 3),))
+    assert [spec.name for spec in model.inputs] == ["x"]
+    agree(module, model, randn(4, 3))
+
+
 def test_source_lines_are_kept():
     model = trace(ResNet(), (randn(1, 3, 16, 16),))
     head = next(node for node in calls(model.graph) if node.name == "linear")
