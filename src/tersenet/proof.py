@@ -78,13 +78,13 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
     samples = [part.batch(slice(index, index + 1))[0] for index in range(min(TIMED_SAMPLES, len(part)))]
     latency, plain_latency, speedup, interval = _latency(target, plain, compressed, samples, conditions)
     memory, memory_is = _memory(target, compressed, samples[0], conditions)
-    plain_memory, _ = _memory(twin, plain, samples[0], conditions)
+    plain_memory, plain_memory_is = _memory(twin, plain, samples[0], conditions)
     record = ArtifactRecord(
         target=target.name,
         path=pair.compressed.path.relative_to(folder).as_posix(),
         bytes=pair.compressed.path.stat().st_size,
         sha256=hashlib.sha256(pair.compressed.path.read_bytes()).hexdigest(),
-        twin=FloatTwin(pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory),
+        twin=FloatTwin(pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory, plain_memory_is),
         seconds={"export": round(pair.seconds, 3), "measure": round(time.perf_counter() - start, 3)},
         operators=dict(placement.operators),
         delegated=placement.delegated,

@@ -41,12 +41,13 @@ class Latency:
 
 @dataclass(frozen=True)
 class FloatTwin:
-    """The same runtime's file of the uncompressed network."""
+    """The same runtime's file of the uncompressed network; `memory_is` as in `ArtifactRecord`."""
 
     bytes: int
     quality: float | None = None
     latency_ms: Latency | None = None
     peak_memory_bytes: int | None = None
+    memory_is: str | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _shipped(record: ArtifactRecord) -> list[str | Text]:
 def _float(record: ArtifactRecord) -> list[str]:
     twin = record.twin
     latency = milliseconds(twin.latency_ms.median if twin.latency_ms else None)
-    memory = size(twin.peak_memory_bytes) if twin.peak_memory_bytes else ""
+    memory = size(twin.peak_memory_bytes) if twin.peak_memory_bytes and twin.memory_is == record.memory_is else ""
     return ["  float", size(twin.bytes), "", metric(record.quality, twin.quality), "", latency, "", memory]
 
 

@@ -147,6 +147,14 @@ def test_an_unbounded_metric_is_drawn_in_percent(report: Report) -> None:
     Tree(page(dataclasses.replace(report, records=(nothing,))))
 
 
+def test_memory_of_another_kind_is_not_set_beside_it(report: Report) -> None:
+    twin = dataclasses.replace(report.records[3].twin, peak_memory_bytes=15_100_000, memory_is="process growth")
+    record = dataclasses.replace(report.records[3], twin=twin)
+    assert "float 15.1 MB" not in Tree(page(dataclasses.replace(report, records=(record,)))).text
+    alike = dataclasses.replace(record, memory_is="process growth")
+    assert "process growth; float 15.1 MB" in Tree(page(dataclasses.replace(report, records=(alike,)))).text
+
+
 def test_targets_with_the_same_numbers_share_a_drawing(report: Report) -> None:
     groups = layer_groups(report)
     assert [group.targets for group in groups] == [("onnxruntime", "litert", "executorch", "litert-micro")]
