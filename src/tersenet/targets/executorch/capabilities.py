@@ -1,0 +1,38 @@
+"""What ExecuTorch's XNNPACK delegate does in integers. Found by exporting, running and reading back each kind (executorch 1.5.1)."""
+
+from __future__ import annotations
+
+from tersenet.capabilities import Capabilities, Kernel
+
+CLIPS = ("relu", "relu6", "clamp", "clamp[-1,1]")
+FREE = Kernel()
+SAME = Kernel(shares="result")
+WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
+KERNELS = {
+    **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv_transpose2d", "linear"), WEIGHTED),
+    "add": Kernel(fuses=("relu",)),
+    "sub": FREE,
+    "mul": FREE,
+    "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
+    "concat": Kernel(shares="all"),
+    "max_pool2d": Kernel(shares="result", note="strides up to the size of the window"),
+    **dict.fromkeys(("relu", "relu6", "clamp", "reshape", "permute"), SAME),
+    "slice": Kernel(shares="result", note="steps other than one: rows and columns of images alone"),
+    **dict.fromkeys(("split", "getitem"), SAME),
+}
+FLOAT_ONLY = "ExecuTorch hands it to XNNPACK in float alone"
+PORTABLE = "XNNPACK does not take it: it runs in float on ExecuTorch's portable kernel"
+REASONS = {
+    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "hardswish", "silu", "gelu", "leaky_relu", "prelu", "softmax", "matmul", "div"), FLOAT_ONLY),
+    **dict.fromkeys(("maximum", "minimum", "avg_pool2d", "max_pool1d", "pad", "resize_bilinear", "select", "stack", "pixel_shuffle"), FLOAT_ONLY),
+    **dict.fromkeys(("channel_shuffle", "conv_transpose1d", "abs", "neg", "exp", "log", "sqrt", "rsqrt", "square"), FLOAT_ONLY),
+    **dict.fromkeys(("layer_norm", "group_norm", "embedding", "log_softmax", "elu", "mean", "sum", "expand", "resize_nearest"), PORTABLE),
+    "lstm": "ExecuTorch has no recurrent operator: each step is written out, in float",
+    "gru": "ExecuTorch has no recurrent operator: each step is written out, in float",
+    "conv3d": "ExecuTorch's kernels convolve over one or two axes",
+}
+
+
+def capabilities(cpu: str = "") -> Capabilities:
+    """The table, the same for every instruction set: XNNPACK chooses its kernels when a file is loaded."""
+    return Capabilities("executorch", KERNELS, reasons=REASONS)
