@@ -96,9 +96,10 @@ def hardsigmoid(low: Lowering, node: fx.Node) -> None:
         shifted = low.emit("ADD", (value.tensor, _number(low, 3.0)), held.shape, "float32", fusedActivationFunction=3)
         low.result(node, "MUL", (shifted, _number(low, 1 / 6)), value.order, value.columns)
         return
-    top, bottom = (32767, 0) if held.dtype == "int16" else (255, -128)
-    scheme = value.encoding.scheme
-    grid = Encoding(scheme, (6 / top,), (bottom,))
+    # On a grid six times as wide as the result's, the sum's integers are the result's already: the product rounds nothing.
+    planned = low.plan.values[low.result_of(node).name]
+    grid = Encoding(planned.scheme, (6 * planned.scale[0],), planned.zero_point)
+    scheme = Scheme("int8", symmetric=True)
     three, sixth = (Encoding(scheme, (number / 127,), (0,)) for number in (3.0, 1 / 6))
     inputs = (value.tensor, _integer(low, 127, three))
     shifted = low.emit("ADD", inputs, held.shape, held.dtype, grid, fusedActivationFunction=3, potScaleInt16=False)
