@@ -7,7 +7,7 @@ import math
 import operator
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from tersenet.errors import ModelError
 from tersenet.graph.explain import place_of_node
+from tersenet.graph.writes import IDENTITIES, CallNode, make_functional, schema_name, writes
 
 aten = torch.ops.aten
-CallNode = Any  # an fx.Node that calls an operator of torch: its types are too wide to say so
 
 # Operators that only state what tracing found out about shapes and types; they compute nothing.
 _CHECKS = {
@@ -29,15 +29,9 @@ _CHECKS = {
     "aten::sym_constrain_range",
     "aten::sym_constrain_range_for_size",
 }
-# Operators that return their input's values as they are. `contiguous` and `clone` stay: a `view` after a permute needs them.
-_IDENTITIES = {"aten::detach", "aten::detach_", "aten::lift_fresh", "aten::lift_fresh_copy", "aten::alias"}
 _CASTS = {"aten::to", "aten::_to_copy", "aten::type_as"}
 _WHOLE = sys.maxsize
 _TAKEN = frozenset(dir(fx.GraphModule(torch.nn.Module(), fx.Graph())))
-
-
-class AliasedWrite(Exception):
-    """An operator writes into a view of another tensor, which a local rewrite cannot express."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
         elif node.op == "call_module":
             raise ModelError(f"{place_of_node(node)}the network's graph calls {node.target!r}, which is not an operator; write its computation out.")
     new.output(tuple(_present(copies, node) for node in outputs))
-    _make_functional(new)
+    make_functional(new)
     _restore_batch_norm(new)
     _drop_noise(new)
     new.eliminate_dead_code()
@@ -112,7 +106,7 @@ def _call(new: fx.Graph, node: CallNode, copies: Mapping[fx.Node, Any]) -> Any:
         return copies[node.args[0]][node.args[1]]
     _check_operator(node)
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda old: _present(copies, old))
-    name = schema_name(node).removeprefix("aten::").rstrip("_") if _writes(node) else node.name  # relu, not relu_
+    name = schema_name(node).removeprefix("aten::").rstrip("_") if writes(node) else node.name  # relu, not relu_
     copied = new.create_node("call_function", node.target, args, kwargs, name=name)
     copied.meta = dict(node.meta)
     return copied
@@ -168,11 +162,6 @@ def attribute_name(name: str) -> str:
     return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in (first, *rest))
 
 
-def schema_name(node: CallNode) -> str:
-    """``aten::relu`` for every overload of it; "" for what is not one of torch's operators."""
-    return node.target._schema.name if isinstance(node.target, torch._ops.OpOverload) else ""
-
-
 def _check_operator(node: CallNode) -> None:
     """Only ATen's operators and arithmetic on sizes may be in a graph."""
     target = node.target
@@ -185,60 +174,13 @@ def _check_operator(node: CallNode) -> None:
         raise ModelError(f"{place_of_node(node)}the function {target} is not one of ATen's operators; write it with plain torch operators.")
 
 
-def _make_functional(graph: fx.Graph) -> None:
-    """Replace each operator that writes into its first argument by its functional twin, and read the new value from there on."""
-    node: CallNode
-    for node in list(graph.nodes):
-        if not _writes(node):
-            continue
-        written, twin = node.args[0] if node.args else None, _functional_twin(node)
-        if twin is None or not isinstance(written, fx.Node) or node.kwargs.get("out") is not None:
-            raise ModelError(f"{place_of_node(node)}the operator {node.target} writes into its arguments; use the form that returns a new tensor.")
-        if written.op == "get_attr":
-            raise ModelError(
-                f"{place_of_node(node)}the network writes to its own {written.target}; take the state as an input and return its new value."
-            )
-        if _shares_memory(written, node):
-            raise AliasedWrite(f"{place_of_node(node)}an operator writes into a part of another tensor")
-        node.target = twin
-        later = [user for user in written.users if user is not node and node < user]
-        for user in later:
-            user.replace_input_with(written, node)
-
-
-def _writes(node: CallNode) -> bool:
-    return bool(schema_name(node)) and node.target._schema.is_mutable and schema_name(node) not in _IDENTITIES
-
-
-def _functional_twin(node: CallNode) -> Callable[..., Any] | None:
-    name = schema_name(node).removeprefix("aten::")
-    packet = getattr(aten, name[:-1], None) if name.endswith("_") else None
-    return getattr(packet, node.target._overloadname, None) if packet is not None else None
-
-
-def _shares_memory(written: fx.Node, writer: fx.Node) -> bool:
-    """Whether a view of `written`, or a tensor that it is a view of, is read after `writer`."""
-    if _viewed(written) is not None and _viewed(written).op != "get_attr":
-        return True
-    return any(_viewed(user) is written and any(writer < reader for reader in user.users) for user in written.users if user is not writer)
-
-
-def _viewed(node: CallNode) -> CallNode:
-    """The tensor that this node is a view of."""
-    if not schema_name(node) or schema_name(node) in _IDENTITIES or not node.args or not isinstance(node.args[0], fx.Node):
-        return None
-    alias = node.target._schema.arguments[0].alias_info
-    is_view = alias is not None and not alias.is_write
-    return node.args[0] if is_view or schema_name(node) in {"aten::reshape", "aten::contiguous", "aten::flatten", "aten::to"} else None
-
-
 def _drop_noise(graph: fx.Graph) -> None:
     node: CallNode
     for node in list(graph.nodes):
         name = schema_name(node)
         if name in _CHECKS:
             graph.erase_node(node)
-        elif name in _IDENTITIES or _changes_nothing(node, name):
+        elif name in IDENTITIES or _changes_nothing(node, name):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
 

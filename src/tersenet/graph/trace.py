@@ -18,7 +18,8 @@ from tersenet.graph.explain import first_line, place_of, reason_for
 from tersenet.graph.layout import image_layout
 from tersenet.graph.recurrent import shapes_only
 from tersenet.graph.signature import Call, bind, named_outputs
-from tersenet.graph.tidy import AliasedWrite, Lifted, assemble, attribute_name
+from tersenet.graph.tidy import Lifted, assemble, attribute_name
+from tersenet.graph.writes import AliasedWrite
 from tersenet.model import Model
 from tersenet.tensors import TensorSpec
 
