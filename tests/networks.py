@@ -49,6 +49,7 @@ CASES = [
     # with weights
     m("conv2d", lambda: nn.Conv2d(8, 6, 3, stride=2, padding=1)),
     m("conv2d no bias", lambda: nn.Conv2d(8, 6, (3, 2), padding=(1, 0), bias=False)),
+    m("conv2d of colours", lambda: nn.Conv2d(3, 16, 3, padding=1), (2, 3, 8, 10)),
     m("conv2d dilated", lambda: nn.Conv2d(8, 6, 3, dilation=2, padding=2)),
     m("conv2d grouped", lambda: nn.Conv2d(8, 12, 3, groups=4)),
     m("conv2d same", lambda: nn.Conv2d(8, 6, 4, padding="same")),

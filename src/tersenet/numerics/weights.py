@@ -56,7 +56,7 @@ def weight_encoding(
     if scheme.granularity == "per-group":
         rows = grouped(weight.detach(), axis, scheme.group_size).flatten(0, 1)
     elif saturating_pairs:
-        rows = reduction_rows(weight.detach(), axis, pair_axis)
+        rows = _both_ways(reduction_rows(weight.detach(), axis, pair_axis), weight.shape[pair_axis])
     else:
         rows = weight.detach().movedim(axis, 0).reshape(weight.shape[axis], -1)
     low, high = (end.to("cpu", torch.float64) for end in torch.aminmax(rows, dim=1))
@@ -76,6 +76,14 @@ def reduction_rows(weight: Tensor, axis: int, pair_axis: int) -> Tensor:
         raise RecipeError(f"output channels and the reduction must be different axes, got {axis} for both.")
     between = [index for index in range(weight.dim()) if index not in (axis, pair_axis)]
     return weight.permute(axis, *between, pair_axis).flatten(1)
+
+
+def _both_ways(rows: Tensor, inner: int) -> Tensor:
+    """Rows of an odd number of input channels twice: side by side, and with a zero behind each window, as a file may lay them out."""
+    if inner % 2 == 0:
+        return rows
+    windows = torch.nn.functional.pad(rows.reshape(rows.shape[0], -1, inner), (0, 1)).flatten(1)
+    return torch.cat([torch.nn.functional.pad(rows, (0, rows.shape[1] % 2)), windows], 1)
 
 
 def pairs_fit(rows: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class _File:
         self.plan = plan
         self.integer_io = bool(options.integer_io) and plan is not None
         self.layout = options.layout
-        self.build = Lowering(module)
+        self.build = Lowering(module, capabilities(options.cpu).saturating_pairs)
         self.notes: list[str] = []
         self.sizes: dict[str, str] = {}
         self.inputs = tuple(self._input(node, spec) for node, spec in zip(inputs(module), model.inputs, strict=True))

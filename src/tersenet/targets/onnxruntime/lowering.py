@@ -22,6 +22,7 @@ class Lowering:
 
     Args:
         module: the graph that is lowered; its shapes may be symbolic.
+        saturating_pairs: the kernels add products of neighbouring weights in 16 bits.
 
     Attributes:
         graph: what was built so far.
@@ -29,8 +30,9 @@ class Lowering:
         integers: node -> the name of the 8-bit tensor that holds its value, where an operator was applied to integers.
     """
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, saturating_pairs: bool = False) -> None:
         self.module = module
+        self.saturating_pairs = saturating_pairs
         self.graph = Graph()
         self.made: dict[fx.Node, Result] = {}
         self.integers: dict[fx.Node, str] = {}

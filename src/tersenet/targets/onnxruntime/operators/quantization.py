@@ -33,11 +33,20 @@ def dequantize(build: Lowering, node: fx.Node) -> str:
 
 def dequantize_channels(build: Lowering, node: fx.Node) -> str:
     """The same with a scale for each index of an axis."""
-    return channels(build, node, constant(build.module, source_of(node)).numpy(), channel_axis(node))
+    return laid_out(build, node, constant(build.module, source_of(node)).numpy(), channel_axis(node))
 
 
-def channels(build: Lowering, node: fx.Node, integers: np.ndarray, axis: int | None) -> str:
-    """Dequantize constants, perhaps laid out otherwise than the graph has them."""
+def laid_out(build: Lowering, node: fx.Node, integers: np.ndarray, axis: int | None = None) -> str:
+    """A dequantized constant, its integers perhaps laid out otherwise than the graph has them.
+
+    Args:
+        node: the conversion in the graph.
+        integers: what the file shall hold.
+        axis: that the scales run along there; None: as in the graph.
+    """
+    axis = channel_axis(node) if axis is None else axis
+    if axis is None:
+        return build.add("DequantizeLinear", build.constant(integers), *parameters(build, node))
     scales, zeros = (constant(build.module, argument).numpy() for argument in node.args[1:3] if isinstance(argument, fx.Node))
     # The zero points may be left out where they are 0, but onnxruntime 1.32 runs Gemm in integers only if it sees them.
     seen = zeros.any() or any(kind_of(user) == "linear" for user in node.users)
