@@ -264,3 +264,18 @@ FLOATS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def image_networks(functions: dict[str, Callable[[torch.Tensor], torch.Tensor]]) -> Networks:
     """Networks of the functions behind a convolution."""
     return {name: (_after_conv(function), (IMAGE,)) for name, function in functions.items()}
+
+
+# recurrent layers, in floats
+RECURRENT: Networks = {
+    "lstm": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, batch_first=True)), (TOKENS,)),
+    "lstm of time first": (lambda: Formula(lambda x, layer: layer(x.transpose(0, 1))[0].transpose(0, 1), nn.LSTM(12, 7)), (TOKENS,)),
+    "lstm of two layers": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, num_layers=2, batch_first=True)), (TOKENS,)),
+    "lstm both ways": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, bidirectional=True, batch_first=True)), (TOKENS,)),
+    "lstm projected": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, proj_size=3, batch_first=True)), (TOKENS,)),
+    "lstm without biases": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, bias=False, batch_first=True)), (TOKENS,)),
+    "lstm's last state": (
+        lambda: Formula(lambda x, layer, head: head(layer(x)[1][0][-1]), nn.LSTM(12, 7, bidirectional=True, batch_first=True), nn.Linear(7, 3)),
+        (TOKENS,),
+    ),
+}

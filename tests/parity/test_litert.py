@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from operator_networks import FLOATS, OF_IMAGES, WEIGHTED, image_networks
+from operator_networks import FLOATS, OF_IMAGES, RECURRENT, WEIGHTED, image_networks
 from tersenet.data.parts import Data
 from tersenet.errors import UnsupportedError
 from tersenet.frontends.table import load
@@ -28,7 +28,7 @@ from tersenet.targets.litert.micro_run import MicroRunner
 from tersenet.targets.litert.run import LiteRTRunner
 
 QUANTIZED = {**WEIGHTED, **image_networks(OF_IMAGES)}
-ALL = {**QUANTIZED, **{f"{name} in floats": entry for name, entry in image_networks(FLOATS).items()}}
+ALL = {**QUANTIZED, **RECURRENT, **{f"{name} in floats": entry for name, entry in image_networks(FLOATS).items()}}
 # Composed of float operators even in an integer network, so that the file's floats are not the simulation's to the last bit.
 ROUGH = {"transformer", "layer norm", "layer norm of channels", "group norm", "instance norm", "rms norm"}
 # Tables of the integer kernels of 16 bits are a few of their many steps off.

@@ -36,4 +36,6 @@ class LiteRTExporter:
         lowered = lower(model, self.capabilities(options.cpu), options)
         path.write_bytes(write(lowered.graph))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved)
+        stateful = any(tensor.variable for tensor in lowered.graph.tensors)
+        notes = ("recurrent layers keep their state from one run to the next: call reset_all_variables() before each sequence",) if stateful else ()
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), notes)

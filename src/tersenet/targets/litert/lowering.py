@@ -67,14 +67,15 @@ class Lowering:
         module: a deployable graph whose shapes are all known.
         plan: what runs in integers; None for a float file.
         float_fuses: kind -> kinds of activation that a float kernel applies to its own result.
-        narrow: take indices as int32 where the network takes int64 (the interpreter for microcontrollers looks nothing up by int64).
+        micro: for the interpreter for microcontrollers: indices are int32 (it looks nothing up by int64), and no operator gives way to
+            several others that XNNPACK would take.
     """
 
     def __init__(
-        self, module: fx.GraphModule, plan: QuantizationPlan | None, float_fuses: Mapping[str, tuple[str, ...]], *, narrow: bool = False
+        self, module: fx.GraphModule, plan: QuantizationPlan | None, float_fuses: Mapping[str, tuple[str, ...]], *, micro: bool = False
     ) -> None:
         self.module = module
-        self.narrow = narrow
+        self.micro = micro
         self.plan = plan or EMPTY_PLAN
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
@@ -242,8 +243,12 @@ class Lowering:
     def placeholder(self, node: fx.Node, order: Order, encoding: Encoding | None) -> int:
         """A tensor that the file takes."""
         dtype = dtype_name(node.meta["val"].dtype) if encoding is None else encoding.scheme.dtype
-        dtype = "int32" if self.narrow and dtype == "int64" else dtype
+        dtype = "int32" if self.micro and dtype == "int64" else dtype
         return self._add(Tensor("", stored(shape_of(node), order), dtype, numbers_of(encoding)))
+
+    def state(self, shape: Sequence[int]) -> int:
+        """A float tensor that stays from one run to the next, zero at first."""
+        return self._add(Tensor("", tuple(shape), "float32", variable=True))
 
     def emit(self, code: str, inputs: Sequence[int], shape: Sequence[int], dtype: str, encoding: Encoding | None = None, **options: Any) -> int:
         """Add an operator with one result.
@@ -322,7 +327,7 @@ class Lowering:
         renumbered = {old: new for new, old in enumerate(used)} | {-1: -1}
         reserved, given = set(names.values()), {}
         for new, old in enumerate(used):
-            if self.tensors[old].data is None:
+            if self.tensors[old].data is None and not self.tensors[old].variable:
                 given[old] = names.get(old) or (f"{new:x}" if f"{new:x}" not in reserved else f"_{new:x}")
         tensors = tuple(replace(self.tensors[old], name=given.get(old, "")) for old in used)
 

@@ -48,7 +48,7 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     if options.layout not in ("", "NHWC", "NCHW"):
         raise RecipeError(f"the layout of a LiteRT file must be NHWC or NCHW, got {options.layout!r}.")
     module = fixed(deployable(model), options.batch)
-    low = Lowering(module, model.plan_for(able.name), able.float_fuses, narrow=able.floats == frozenset())
+    low = Lowering(module, model.plan_for(able.name), able.float_fuses, micro=able.floats == frozenset())
     integer_io = able.integer_io if options.integer_io is None else options.integer_io
     taken = [_input(low, node, spec, options.layout or "NHWC", integer_io) for node, spec in zip(inputs(module), model.inputs, strict=True)]
     for node in calls(module):

@@ -120,7 +120,9 @@ def _interpreter(path: Path, threads: int, *, inner: bool = False) -> Any:
 
 
 def _invoke(interpreter: Any, arrays: Sequence[np.ndarray], path: Path) -> None:
+    """Run once, from a state of zeros where the file keeps one."""
     try:
+        interpreter.reset_all_variables()
         for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
             interpreter.set_tensor(detail["index"], array)
         interpreter.invoke()

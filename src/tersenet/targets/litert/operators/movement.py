@@ -185,8 +185,29 @@ def cut(low: Lowering, tensor: int, shape: Sequence[int], begin: Sequence[int], 
         return tensor
     if all(stride == 1 for stride in step):
         return low.like("SLICE", (tensor, low.array(begin, "int32"), low.array(shape, "int32")), tensor, shape)
+    even = all(skip == 1 or (size % skip == 0 and first < skip) for size, first, skip in zip(low.tensors[tensor].shape, begin, step, strict=True))
+    if even and not low.micro and _skips_alone(low, tensor, shape, step):
+        return _every_nth(low, tensor, shape, begin, step)
     places = [low.array(numbers, "int32") for numbers in (begin, end, step)]
     return low.like("STRIDED_SLICE", (tensor, *places), tensor, shape)
+
+
+def _skips_alone(low: Lowering, tensor: int, shape: Sequence[int], step: Sequence[int]) -> bool:
+    """Whether a range only skips, over whole axes."""
+    return all(count == size // skip for size, count, skip in zip(low.tensors[tensor].shape, shape, step, strict=True))
+
+
+def _every_nth(low: Lowering, tensor: int, shape: Sequence[int], begin: Sequence[int], step: Sequence[int]) -> int:
+    """Every n-th element as a SLICE of a reshape, which XNNPACK takes; a STRIDED_SLICE would cut the network in two for it."""
+    whole, first, kept = [1], [0], [1]
+    for size, start, skip in zip(low.tensors[tensor].shape, begin, step, strict=True):
+        if skip == 1:
+            whole[-1], first[-1], kept[-1] = whole[-1] * size, first[-1] * size, kept[-1] * size
+            continue
+        whole[-1], first[-1], kept[-1] = whole[-1] * (size // skip), first[-1] * (size // skip), kept[-1] * (size // skip)
+        whole, first, kept = [*whole, skip], [*first, start], [*kept, 1]
+    apart = low.reshape(tensor, whole)
+    return low.reshape(low.like("SLICE", (apart, low.array(first, "int32"), low.array(kept, "int32")), apart, kept), shape)
 
 
 def _range(node: fx.Node) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import fx
 
 from tersenet.targets.litert.lowering import Lowering
-from tersenet.targets.litert.operators import activation, convolution, elementwise, indexing, movement, pooling, reduction
+from tersenet.targets.litert.operators import activation, convolution, elementwise, indexing, movement, pooling, recurrent, reduction
 
 Lower = Callable[[Lowering, fx.Node], None]
 
@@ -25,6 +25,7 @@ LOWERINGS: dict[str, Lower] = {
     "linear": convolution.linear,
     "matmul": convolution.matmul,
     "embedding": indexing.embedding,
+    "lstm": recurrent.lstm,
     **dict.fromkeys(elementwise.BINARY, elementwise.binary),
     **dict.fromkeys(activation.UNARY, activation.unary),
     "where": elementwise.where,
