@@ -144,5 +144,5 @@ def _parse(raw: bytes, path: Path) -> Any:
         raise MissingDependencyError("looking inside .onnx files needs onnx: pip install 'tersenet[onnxruntime]'") from error
     try:
         return onnx.load_model_from_string(raw)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not an ONNX model: {error}") from error

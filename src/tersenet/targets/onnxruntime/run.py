@@ -41,8 +41,11 @@ class OnnxSession:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.path = path
         self.session = open_session(read(path), path, threads)
-        self.inputs = tuple(_port(value) for value in self.session.get_inputs())
-        self.outputs = tuple(_port(value) for value in self.session.get_outputs())
+        try:
+            self.inputs = tuple(_port(value) for value in self.session.get_inputs())
+            self.outputs = tuple(_port(value) for value in self.session.get_outputs())
+        except UnicodeDecodeError as error:  # the runtime takes any bytes for a name
+            raise ModelError(f"{path} is not a model that can be run: a name in it is not text.") from error
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         fed = {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
@@ -89,7 +92,7 @@ def open_session(model: bytes, path: Path, threads: int, optimized: Path | None 
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     try:
-        return runtime.InferenceSession(model, options, providers=PROVIDERS)
+        return runtime.InferenceSession(model, options, providers=PROVIDERS, enable_fallback=0)  # which would print on stdout
     except Exception as error:
         raise ModelError(f"{path} is not a model that onnxruntime {runtime.__version__} reads: {_first_line(error)}") from error
 

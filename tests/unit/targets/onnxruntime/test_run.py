@@ -47,6 +47,24 @@ def test_a_truncated_file_is_refused(file: Path, tmp_path: Path, share: float) -
         OnnxRunner().load(tmp_path / "short.onnx")
 
 
+def test_a_damaged_file_runs_or_is_refused_and_nothing_is_printed(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    raw = np.frombuffer(file.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(30):
+        damaged = raw.copy()
+        damaged[random.integers(0, 400, 2)] = random.integers(0, 256, 2)  # the weights come last
+        (tmp_path / "damaged.onnx").write_bytes(damaged.tobytes())
+        try:
+            session = OnnxRunner().load(tmp_path / "damaged.onnx")
+            session.operators()
+            session.run([np.zeros([size or 1 for size in port.shape], port.dtype) for port in session.inputs])
+        except ModelError:
+            refused += 1
+    assert 0 < refused < 30
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("raw", [b"\x80\x04]\x94.", b"PK\x03\x04", bytes(1000), b"\xff" * 64], ids=["pickle", "zip", "zeros", "ones"])
 def test_another_file_is_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "other.onnx").write_bytes(raw)
