@@ -16,7 +16,7 @@ KERNELS = {
     "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
     "concat": Kernel(shares="all"),
     "max_pool2d": Kernel(shares="result", note="strides up to the size of the window"),
-    **dict.fromkeys(("relu", "relu6", "clamp", "reshape", "permute"), SAME),
+    **dict.fromkeys(("relu", "relu6", "clamp", "reshape", "permute", "pad"), SAME),
     "slice": Kernel(shares="result", note="steps other than one: rows and columns of images alone"),
     **dict.fromkeys(("split", "getitem"), SAME),
 }
@@ -24,7 +24,9 @@ FLOAT_ONLY = "ExecuTorch hands it to XNNPACK in float alone"
 PORTABLE = "XNNPACK does not take it: it runs in float on ExecuTorch's portable kernel"
 REASONS = {
     **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "hardswish", "silu", "gelu", "leaky_relu", "prelu", "softmax", "matmul", "div"), FLOAT_ONLY),
-    **dict.fromkeys(("maximum", "minimum", "avg_pool2d", "max_pool1d", "pad", "resize_bilinear", "select", "stack", "pixel_shuffle"), FLOAT_ONLY),
+    **dict.fromkeys(
+        ("maximum", "minimum", "avg_pool2d", "adaptive_max_pool2d", "max_pool1d", "resize_bilinear", "select", "stack", "pixel_shuffle"), FLOAT_ONLY
+    ),
     **dict.fromkeys(("channel_shuffle", "conv_transpose1d", "abs", "neg", "exp", "log", "sqrt", "rsqrt", "square"), FLOAT_ONLY),
     **dict.fromkeys(("layer_norm", "group_norm", "embedding", "log_softmax", "elu", "mean", "sum", "expand", "resize_nearest"), PORTABLE),
     "lstm": "ExecuTorch has no recurrent operator: each step is written out, in float",

@@ -17,6 +17,7 @@ from torch import fx
 
 from tersenet.errors import UnsupportedError
 from tersenet.targets.executorch.silence import native_quiet, quiet
+from tersenet.targets.executorch.spell import is_dequantize, is_quantize
 
 # Pass -> the operators (overload packets of the edge dialect) without any of which it changes nothing. Others always run.
 LOOKS_FOR: dict[str, tuple[str, ...]] = {
@@ -32,7 +33,7 @@ LOOKS_FOR: dict[str, tuple[str, ...]] = {
     "FuseActivationPass": ("relu", "hardtanh"),
     "DecomposeConcatenate": ("cat",),
     "RemoveGetItemPass": ("max_pool2d_with_indices", "max"),
-    "InsertPadQDQPass": ("constant_pad_nd",),
+    "InsertPadQDQPass": (),  # ours are quantized on both sides (`spell.pads_of_integers`)
     "Conv1dUnsqueezePass": ("convolution",),
     "PReLUReshapePass": ("prelu", "_prelu_kernel"),
     "RemoveRedundantCopyPass": ("_to_copy",),
@@ -49,20 +50,34 @@ def compile_program(module: fx.GraphModule, examples: tuple[torch.Tensor, ...]) 
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
         program = torch.export.export(module, examples)
-        with _needed_passes():
-            edge = to_edge_transform_and_lower(program, partitioner=[_partitioner()], compile_config=EdgeCompileConfig(_check_ir_validity=False))
         try:
+            with _needed_passes():
+                edge = to_edge_transform_and_lower(program, partitioner=[_partitioner()], compile_config=EdgeCompileConfig(_check_ir_validity=False))
             made = edge.to_executorch()
         except RuntimeError as error:
             if "out variants" not in str(error):
-                raise
+                raise UnsupportedError(f"ExecuTorch could not lower this network: {str(error).strip().splitlines()[0]}") from error
             raise UnsupportedError(f"{_lacking(re.findall(r'[a-z_]+::[a-zA-Z0-9_.]+', str(error)))}") from error
     _check_kernels(made)
     return made
 
 
 def _partitioner() -> Any:
+    from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
+    from executorch.backends.xnnpack.partition.config.generic_node_configs import ConstantPadConfig
+    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    class PadConfig(ConstantPadConfig):
+        """XNNPACK pads integers as well as floats, which executorch does not tell it; both sides must have the same numbers."""
+
+        def supported_precision_types(self) -> list[Any]:
+            return [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]
+
+        def get_node_and_deps(self, node: Any, ep: Any) -> list[Any]:
+            source, readers = node.args[0], list(node.users)
+            same = is_dequantize(source) and len(readers) == 1 and is_quantize(readers[0]) and source.args[1:] == readers[0].args[1:]
+            return super().get_node_and_deps(node, ep) if same else [node]
 
     class Partitioner(XnnpackPartitioner):
         """XNNPACK's own, which names the operators to keep whole for this very graph, so that it is not decomposed twice over."""
@@ -75,7 +90,7 @@ def _partitioner() -> Any:
             mixed = any(taken[node] and node.target not in kept for node in present)
             return (wanted, takes) if mixed else (kept, None)
 
-    return Partitioner()
+    return Partitioner([PadConfig if each is ConstantPadConfig else each for each in ALL_PARTITIONER_CONFIGS])
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def matmuls_to_batches(module: fx.GraphModule) -> None:
 
 def _reshaped(module: fx.GraphModule, value: Any, shape: tuple[int, ...], before: fx.Node) -> fx.Node:
     if len(shape_of(value)) == len(shape):
-        return value  # type: ignore[no-any-return]
+        return value
     return call(module, aten.reshape.default, (value, list(shape)), before=before, like=before)
 
 
@@ -144,7 +144,7 @@ def splits_to_slices(module: fx.GraphModule) -> None:
         axis = arguments["dim"] % len(shape_of(source))
         sizes = [part.shape[axis] for part in node.meta["val"]]
         for part in list(node.users):
-            index = int(part.args[1])
+            index = int(part.args[1])  # type: ignore[arg-type]
             start = sum(sizes[:index])
             _replace(module, part, call(module, aten.slice.Tensor, (source, axis, start, start + sizes[index]), before=part, like=part))
 
@@ -175,6 +175,36 @@ def padded_averages(module: fx.GraphModule) -> None:
             rebind(node, self=padded, padding=[0, 0])
 
 
+def pads_of_integers(module: fx.GraphModule) -> None:
+    """A pad with zeros keeps to the grid that it reads: its result is quantized with the same numbers, so that integers are padded."""
+    for node in list(calls(module)):
+        if kind_of(node) != "pad" or not is_dequantize(node.args[0]) or all(is_quantize(reader) for reader in node.users) or bind(node).get("value"):
+            continue
+        readers, numbers = list(node.users), node.args[0].args[1:]  # type: ignore[union-attr]
+        operators = torch.ops.quantized_decomposed
+        integers = call(module, operators.quantize_per_tensor.default, (node, *numbers), before=node.next)
+        floats = call(module, operators.dequantize_per_tensor.default, (integers, *numbers), before=integers.next)
+        for reader in readers:
+            reader.replace_input_with(node, floats)
+
+
+def maxima(module: fx.GraphModule) -> None:
+    """Where nobody reads the indices, the maximum over a whole image is a pool of its size, and one along an axis is ``amax``."""
+    for node in list(calls(module)):
+        kind = kind_of(node)
+        if kind not in ("adaptive_max_pool2d", "max_with_indices") or any(part.args[1] != 0 for part in node.users):
+            continue
+        held, source = bind(node), node.args[0]
+        if kind == "max_with_indices":
+            made = call(module, aten.amax.default, (source, [held["dim"]], held["keepdim"]), before=node, like=node)
+        elif list(held["output_size"]) == [1, 1]:
+            made = call(module, aten.max_pool2d.default, (source, list(shape_of(source)[-2:])), before=node, like=node)  # type: ignore[arg-type]
+        else:
+            continue
+        for part in list(node.users):
+            _replace(module, part, made)
+
+
 def sequence_pools_to_images(module: fx.GraphModule) -> None:
     """A maximum along a sequence is one over an image of one row."""
     for node in list(calls(module)):
@@ -203,7 +233,7 @@ def core_names(module: fx.GraphModule) -> None:
             node.target, node.args, node.kwargs = aten.view.default, (node.args[0], [int(size) for size in value.shape]), {}
         elif aten_name(node) == "transpose.int":
             order = list(range(value.dim()))
-            first, second = (axis % value.dim() for axis in node.args[1:3])  # type: ignore[operator]
+            first, second = (axis % value.dim() for axis in node.args[1:3])
             order[first], order[second] = order[second], order[first]
             node.target, node.args = aten.permute.default, (node.args[0], order)
 
@@ -226,6 +256,8 @@ SPELLINGS: tuple[Callable[[fx.GraphModule], None], ...] = (
     splits_to_slices,
     selects_to_slices,
     padded_averages,
+    pads_of_integers,
+    maxima,
     sequence_pools_to_images,
     core_names,
 )
