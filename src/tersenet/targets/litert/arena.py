@@ -21,7 +21,7 @@ from tersenet.errors import MissingDependencyError, ModelError
 
 # More than any microcontroller has, and enough to count what is needed.
 ROOMY = 256 << 20
-# The interpreter aligns what it places, so that its own sum is off by some bytes either way. Far smaller arenas end the process.
+# The interpreter aligns what it places, so that its own sum is off by some bytes either way.
 SLACK = 512
 
 
@@ -65,6 +65,14 @@ def _runs(runtime: Any, path: str, arena: int) -> Any:
     return interpreter
 
 
+def _survives(runtime: Any, path: str, arena: int) -> bool:
+    """Whether the file runs in an arena; tried in a copy of this process, which too small a one may end."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _runs(runtime, path, arena) is not None else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def _counted(interpreter: Any) -> dict[str, int]:
     """What the interpreter says that it has placed; it says so on the process's own stream alone."""
     with tempfile.TemporaryFile() as file:
@@ -86,15 +94,15 @@ def _search(path: str) -> int:
     if interpreter is None:
         return 1
     counted = _counted(interpreter)
-    enough, too_small = counted["total"] + SLACK, counted["total"] - SLACK
-    if _runs(runtime, path, enough) is None:
+    enough, too_small = counted["total"] + SLACK, max(counted["total"] - SLACK, 0)
+    if not _survives(runtime, path, enough):
         enough = ROOMY
     while enough - too_small > 1:
         middle = (enough + too_small) // 2
-        if _runs(runtime, path, middle) is None:
-            too_small = middle
-        else:
+        if _survives(runtime, path, middle):
             enough = middle
+        else:
+            too_small = middle
     print(json.dumps({"bytes": enough, "head": counted["head"], "tail": counted["tail"]}))
     return 0
 

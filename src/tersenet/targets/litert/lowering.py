@@ -127,7 +127,7 @@ class Lowering:
             order: where its axes must lie; None: as they do.
             position: which of the reader's tensors it is, where it reads the value more than once.
         """
-        encoding = self._wanted(reader, child, position)
+        encoding = self.grid_for(reader, child, position)
         if is_constant(child):
             return self.operand(constant(self.module, child), order or identity(len(shape_of(child))), encoding)
         value = self.values[child]
@@ -135,7 +135,7 @@ class Lowering:
             encoding = None
         return self.convert(value, order or value.order, encoding, tuple(shape_of(child)))
 
-    def _wanted(self, reader: fx.Node, child: fx.Node, position: int | None) -> Encoding | None:
+    def grid_for(self, reader: fx.Node, child: fx.Node, position: int | None) -> Encoding | None:
         """The grid on which a reader takes a value."""
         own = self.plan.values.get(child.name) if is_constant(child) else self.values[child].encoding
         integers = reader.name in self.plan.units or (kind_of(reader) in MOVEMENTS and not is_constant(child))
@@ -229,7 +229,7 @@ class Lowering:
     def _bias_encoding(self, node: fx.Node, unit: Unit) -> Encoding:
         from tersenet.numerics.affine import bias_encoding
 
-        source = self._wanted(node, tensor_inputs(node)[0], 0)
+        source = self.grid_for(node, tensor_inputs(node)[0], 0)
         if source is None or "weight" not in unit.weights:
             raise TersenetError(f"the plan runs {node.name} in integers but has no encoding of its input or weight; this is a defect of the plan.")
         return bias_encoding(source, unit.weights["weight"])

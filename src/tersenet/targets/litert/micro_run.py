@@ -13,7 +13,7 @@ from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.target import Placement
 from tersenet.targets.litert.arena import smallest_arena
 from tersenet.targets.litert.capabilities import MICRO_OPERATORS
-from tersenet.targets.litert.run import _first_line, _floats, checked
+from tersenet.targets.litert.run import first_line, as_floats, checked
 from tersenet.tensors import Port
 
 # More than any microcontroller has; the exact need is found by `arena`.
@@ -35,7 +35,7 @@ class MicroRunner:
         found = {}
         for index, tensor in enumerate(graph.tensors):
             if tensor.data is None and tensor.name and not tensor.variable:
-                found[tensor.name] = _floats(np.asarray(interpreter.GetTensor(index, 0)["tensor_data"]).reshape(tensor.shape), tensor.numbers)
+                found[tensor.name] = as_floats(np.asarray(interpreter.GetTensor(index, 0)["tensor_data"]).reshape(tensor.shape), tensor.numbers)
         return found
 
 
@@ -75,7 +75,7 @@ def _interpreter(path: Path, *, inner: bool = False) -> Any:
     try:
         return runtime.Interpreter.from_file(str(path), arena_size=ROOMY, intrepreter_config=config)
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{path} is not a model that the interpreter for microcontrollers runs: {_first_line(error)}") from error
+        raise ModelError(f"{path} is not a model that the interpreter for microcontrollers runs: {first_line(error)}") from error
 
 
 def _invoke(interpreter: Any, arrays: Sequence[np.ndarray], path: Path) -> None:
@@ -84,7 +84,7 @@ def _invoke(interpreter: Any, arrays: Sequence[np.ndarray], path: Path) -> None:
             interpreter.set_input(array, index)
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the interpreter for microcontrollers could not run {path} on these arrays: {_first_line(error)}") from error
+        raise ModelError(f"the interpreter for microcontrollers could not run {path} on these arrays: {first_line(error)}") from error
 
 
 def _port(tensor: Any) -> Port:

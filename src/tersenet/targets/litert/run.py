@@ -30,7 +30,7 @@ class LiteRTRunner:
         found = {}
         for index, tensor in enumerate(graph.tensors):
             if tensor.data is None and tensor.name and not tensor.variable:
-                found[tensor.name] = _floats(interpreter.get_tensor(index), tensor.numbers)
+                found[tensor.name] = as_floats(interpreter.get_tensor(index), tensor.numbers)
         return found
 
 
@@ -115,7 +115,7 @@ def _interpreter(path: Path, threads: int, *, inner: bool = False) -> Any:
         interpreter = Interpreter(model_path=str(path), num_threads=threads, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} is not a model that LiteRT runs: {_first_line(error)}") from error
+        raise ModelError(f"{path} is not a model that LiteRT runs: {first_line(error)}") from error
     return interpreter
 
 
@@ -127,7 +127,7 @@ def _invoke(interpreter: Any, arrays: Sequence[np.ndarray], path: Path) -> None:
             interpreter.set_tensor(detail["index"], array)
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"LiteRT could not run {path} on these arrays: {_first_line(error)}") from error
+        raise ModelError(f"LiteRT could not run {path} on these arrays: {first_line(error)}") from error
 
 
 def _port(detail: Mapping[str, Any]) -> Port:
@@ -137,11 +137,13 @@ def _port(detail: Mapping[str, Any]) -> Port:
     return Port(detail["name"], shape, np.dtype(detail["dtype"]).name, source=detail["name"], **numbers)  # type: ignore[arg-type]
 
 
-def _floats(array: np.ndarray, numbers: Any) -> np.ndarray:
+def as_floats(array: np.ndarray, numbers: Any) -> np.ndarray:
+    """Integers of a quantized tensor as the numbers that they stand for; others as they are."""
     if numbers is None or not np.issubdtype(array.dtype, np.integer):
         return array
     return (array.astype(np.float32) - np.float32(numbers.zero_point[0])) * np.float32(numbers.scale[0])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a foreign error says first."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

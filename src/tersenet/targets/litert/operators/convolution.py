@@ -21,7 +21,7 @@ def convolution(low: Lowering, node: fx.Node) -> None:
     """conv2d and conv1d, plain, grouped, depthwise, dilated. A sequence is an image of height 1."""
     arguments = bind(node)
     shape = shape_of(arguments["input"])
-    source, pads = _without_pad(low, node, arguments["input"], [(int(side), int(side)) for side in pair(arguments["padding"], len(shape) - 2, 0)])
+    source, pads = without_pad(low, node, arguments["input"], [(int(side), int(side)) for side in pair(arguments["padding"], len(shape) - 2, 0)])
     image = as_image(low, low.read(node, source, channels_last(len(shape)), 0).tensor)
     stride, dilation = (pair(arguments[name], len(shape) - 2, 1) for name in ("stride", "dilation"))
     weight = arguments["weight"]
@@ -86,7 +86,7 @@ def finish_image(low: Lowering, node: fx.Node, code: str, inputs: Sequence[int],
     low.define(node, Stored(low.reshape(image, (shape[0], shape[2], shape[1])), order, encoding))
 
 
-def _without_pad(low: Lowering, node: fx.Node, source: fx.Node, pads: list[Sides]) -> tuple[fx.Node, list[Sides]]:
+def without_pad(low: Lowering, node: fx.Node, source: fx.Node, pads: list[Sides]) -> tuple[fx.Node, list[Sides]]:
     """The value in front of a pad with zeros that only this convolution reads, and the sides that both pad together."""
     if source.op != "call_function" or kind_of(source) != "pad" or len(source.users) != 1 or f"{node.name}:0" in low.plan.uses:
         return source, pads

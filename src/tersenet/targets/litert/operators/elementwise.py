@@ -90,7 +90,7 @@ def operand(low: Lowering, node: fx.Node, child: Any, order: Order, position: in
         return _constant_operand(low, node, child, order, position, dtype)
     value = low.values[child]
     shape = tuple(shape_of(child))
-    encoding = low._wanted(node, child, position)
+    encoding = low.grid_for(node, child, position)
     if len(shape) == len(order):
         value = low.convert(value, order, encoding if value.encoding is not None else None, shape)
     else:
@@ -111,7 +111,7 @@ def cast(low: Lowering, tensor: int, dtype: torch.dtype | None) -> int:
 
 def _constant_operand(low: Lowering, node: fx.Node, child: fx.Node, order: Order, position: int, dtype: torch.dtype | None) -> int:
     held = constant(low.module, child)
-    encoding = low._wanted(node, child, position)
+    encoding = low.grid_for(node, child, position)
     if encoding is None and dtype is not None:
         held = held.to(dtype)
     if held.ndim == 0:
@@ -161,12 +161,13 @@ def clamp(low: Lowering, node: fx.Node) -> None:
     dtype = "float32" if held.dtype == "float32" else held.dtype
     for limit, code in zip(limits, ("MAXIMUM", "MINIMUM"), strict=True):
         if limit is not None:
-            number = _on_grid(limit, value.encoding) if value.encoding is not None else limit
+            number = rounded_to_grid(limit, value.encoding) if value.encoding is not None else limit
             tensor = low.like(code, (tensor, low.array([number], dtype, held.numbers)), value.tensor)
     low.define(node, Stored(tensor, value.order, value.encoding, value.columns))
 
 
-def _on_grid(number: float, encoding: Encoding) -> int:
+def rounded_to_grid(number: float, encoding: Encoding) -> int:
+    """The integer of a grid that stands for a number."""
     rounded = round(float(np.float32(number) / np.float32(encoding.scale[0]))) + encoding.zero_point[0]
     return min(max(rounded, encoding.scheme.lowest), encoding.scheme.highest)
 

@@ -259,12 +259,12 @@ def pad(low: Lowering, node: fx.Node) -> None:
 
 def _absorbed(low: Lowering, node: fx.Node) -> bool:
     """Whether the convolution that reads this pad does it itself."""
-    from tersenet.targets.litert.operators.convolution import _without_pad
+    from tersenet.targets.litert.operators.convolution import without_pad
 
     reader = next(iter(node.users))
     if kind_of(reader) not in ("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d") or node in low.returned:
         return False
-    return _without_pad(low, reader, node, [(0, 0), (0, 0)])[0] is not node
+    return without_pad(low, reader, node, [(0, 0), (0, 0)])[0] is not node
 
 
 def _cropped(low: Lowering, value: Stored, table: Sequence[tuple[int, int]], shape: Sequence[int]) -> int:
@@ -288,9 +288,9 @@ def _padded(low: Lowering, node: fx.Node, value: Stored, tensor: int, table: lis
     if number == 0:
         return low.like("PAD", (tensor, amounts), tensor, shape)
     if value.encoding is not None:
-        from tersenet.targets.litert.operators.elementwise import _on_grid
+        from tersenet.targets.litert.operators.elementwise import rounded_to_grid
 
-        number = _on_grid(number, value.encoding)
+        number = rounded_to_grid(number, value.encoding)
     number = float(np.clip(number, np.finfo(np.float32).min, np.finfo(np.float32).max)) if held.dtype == "float32" else int(number)
     return low.like("PADV2", (tensor, amounts, low.array([number], held.dtype, held.numbers)), tensor, shape)
 
