@@ -33,10 +33,10 @@ def small_convolutional(seed: int = 0) -> Model:
     network = SmallConvolutional()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.running_mean, 0.0, 0.3)
-            nn.init.uniform_(layer.running_var, 0.5, 2.0)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, 0.0, 0.3)
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            torch.nn.init.normal_(layer.bias, 0.0, 0.3)
+            layer.running_mean = torch.randn(layer.num_features) * 0.3
+            layer.running_var = torch.rand(layer.num_features) * 1.5 + 0.5
     return load(network.eval(), (torch.zeros(2, 3, 8, 8),), name="small")
 
 

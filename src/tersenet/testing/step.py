@@ -15,13 +15,13 @@ from tersenet.step import Context, Step
 from tersenet.testing.networks import samples, small_convolutional
 
 # A runtime that exists nowhere: enough of a table for any step.
-_WEIGHTED = {"weights": ("int8",), "granularities": ("per-channel", "per-tensor"), "fuses": ("relu", "relu6")}
+_WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=("relu", "relu6"))
 FAKE_TABLE = Capabilities(
     "fake",
     {
-        "conv2d": Kernel(**_WEIGHTED),
-        "depthwise_conv2d": Kernel(**_WEIGHTED),
-        "linear": Kernel(**_WEIGHTED),
+        "conv2d": _WEIGHTED,
+        "depthwise_conv2d": _WEIGHTED,
+        "linear": _WEIGHTED,
         "add": Kernel(fuses=("relu",)),
         "max_pool2d": Kernel(shares="result"),
         "adaptive_avg_pool2d": Kernel(),
@@ -53,20 +53,20 @@ def check_step(step: Step, model: Model | None = None, context: Context | None =
     before, inputs = model.fingerprint, samples(4, seed=5)
     expected = _shapes(model(inputs))
     first, second = step.apply(model, context), step.apply(model, context)
-    _must(model.fingerprint == before, "the model that it was given is changed")
-    _must(first.model is not model, "it returned the model that it was given, not a new one")
-    _must(first.model.fingerprint == second.model.fingerprint, "the same call gave two different models")
-    _must(_shapes(first.model(inputs)) == expected, "the result's outputs have other shapes")
-    _must(bool(first.changed or first.skipped), "it says neither what it changed nor what it skipped")
-    _must(all(entry.what and entry.why for entry in (*first.changed, *first.skipped)), "a change without what or why")
+    must(model.fingerprint == before, "the model that it was given is changed")
+    must(first.model is not model, "it returned the model that it was given, not a new one")
+    must(first.model.fingerprint == second.model.fingerprint, "the same call gave two different models")
+    must(_shapes(first.model(inputs)) == expected, "the result's outputs have other shapes")
+    must(bool(first.changed or first.skipped), "it says neither what it changed nor what it skipped")
+    must(all(entry.what and entry.why for entry in (*first.changed, *first.skipped)), "a change without what or why")
 
 
 def _check_json(step: Step) -> None:
     kind = type(step)
-    _must(bool(step.kind), "it has no kind")
+    must(bool(step.kind), "it has no kind")
     written = json.loads(json.dumps(step.to_json()))
-    _must(written.get("step") == step.kind, f"its JSON does not name it: {written}")
-    _must(kind.from_json(written) == step, f"it does not come back from its JSON: {written}")
+    must(written.get("step") == step.kind, f"its JSON does not name it: {written}")
+    must(kind.from_json(written) == step, f"it does not come back from its JSON: {written}")
     try:
         kind.from_json({"step": step.kind, "no_such_option": 1})
     except RecipeError:
@@ -80,7 +80,8 @@ def _check_json(step: Step) -> None:
     raise BrokenPromise(f"step {step.kind}: it can be changed; a step must be frozen")
 
 
-def _must(holds: bool, otherwise: str) -> None:
+def must(holds: bool, otherwise: str) -> None:
+    """Raise BrokenPromise, with `otherwise`, unless a promise holds."""
     if not holds:
         raise BrokenPromise(otherwise)
 

@@ -17,7 +17,7 @@ from tersenet.steps.quantize import Quantize
 from tersenet.target import Artifact, Export, Exporter, ExportOptions, Runner, Target
 from tersenet.targets import table
 from tersenet.testing.networks import samples, small_convolutional
-from tersenet.testing.step import _must
+from tersenet.testing.step import BrokenPromise, must
 
 FUSABLE = ACTIVATIONS | {"clamp[-1,1]"}
 # An integer kernel may round a value the other way than floats do; one step of the output, and a little of the next.
@@ -54,32 +54,33 @@ def check_target(target: Target, folder: Path) -> None:
 def check_capabilities(capabilities: Capabilities) -> None:
     """A table's kinds and fused activations are ones that exist."""
     unknown = (set(capabilities.kernels) | set(capabilities.reasons) | set(capabilities.floats or ())) - KINDS
-    _must(not unknown, f"{capabilities.name}: its table speaks of unknown kinds: {sorted(unknown)}")
+    must(not unknown, f"{capabilities.name}: its table speaks of unknown kinds: {sorted(unknown)}")
     fused = {kind for kernel in capabilities.kernels.values() for kind in kernel.fuses}
-    _must(fused <= FUSABLE, f"{capabilities.name}: it fuses what is no activation: {sorted(fused - FUSABLE)}")
+    must(fused <= FUSABLE, f"{capabilities.name}: it fuses what is no activation: {sorted(fused - FUSABLE)}")
 
 
 def _check_float(target: Target, exporter: Exporter, runner: Runner, model: Model, folder: Path, x: np.ndarray) -> None:
     export = exporter.export(model, folder / f"float{target.extension}", ExportOptions())
     difference = np.abs(_run(runner, export, target, x) - model(x)).max()
-    _must(bool(difference < 1e-3), f"{target.name}: the float file is {difference} away from the network")
+    must(bool(difference < 1e-3), f"{target.name}: the float file is {difference} away from the network")
 
 
 def _check_integers(target: Target, exporter: Exporter, runner: Runner, quantized: Model, folder: Path, x: np.ndarray) -> None:
     plan = quantized.plan_for(target.name)
-    _must(plan is not None, f"{target.name}: its capabilities are named otherwise than itself")
-    expected = simulate(quantized, plan)(x)  # type: ignore[arg-type]
-    step = next(reversed(plan.values.values())).scale[0]  # type: ignore[union-attr]
+    if plan is None:
+        raise BrokenPromise(f"{target.name}: its capabilities are named otherwise than itself")
+    expected = simulate(quantized, plan)(x)
+    step = list(plan.values.values())[-1].scale[0]
     exports = [exporter.export(quantized, folder / f"{name}{target.extension}", ExportOptions()) for name in ("first", "second")]
-    _must(exports[0].path.read_bytes() == exports[1].path.read_bytes(), f"{target.name}: the same export gave other bytes")
+    must(exports[0].path.read_bytes() == exports[1].path.read_bytes(), f"{target.name}: the same export gave other bytes")
     difference = np.abs(_run(runner, exports[0], target, x) - expected).max() / step
-    _must(bool(difference < STEPS_APART), f"{target.name}: the file is {difference:.1f} output steps away from the simulation")
+    must(bool(difference < STEPS_APART), f"{target.name}: the file is {difference:.1f} output steps away from the simulation")
     integers = exporter.export(quantized, folder / f"integers{target.extension}", ExportOptions(integer_io=True))
-    _must(all("int8" in port.dtype and port.scale for port in (*integers.inputs, *integers.outputs)), f"{target.name}: integer_io gave no integers")
+    must(all("int8" in port.dtype and port.scale for port in (*integers.inputs, *integers.outputs)), f"{target.name}: integer_io gave no integers")
     difference = np.abs(_run(runner, integers, target, x) - expected).max() / step
-    _must(bool(difference < STEPS_APART), f"{target.name}: with integer input and output, {difference:.1f} output steps away")
+    must(bool(difference < STEPS_APART), f"{target.name}: with integer input and output, {difference:.1f} output steps away")
     placement = runner.load(exports[0].path).operators()
-    _must(bool(placement.operators) and 0 <= placement.delegated <= 1, f"{target.name}: it cannot say which operators run where")
+    must(bool(placement.operators) and 0 <= placement.delegated <= 1, f"{target.name}: it cannot say which operators run where")
 
 
 def _check_damage(target: Target, runner: Runner, folder: Path) -> None:
@@ -91,11 +92,11 @@ def _check_damage(target: Target, runner: Runner, folder: Path) -> None:
             runner.load(path)
         except TersenetError:
             continue
-        _must(False, f"{target.name}: a damaged file ({name}) loads without an error")
+        must(False, f"{target.name}: a damaged file ({name}) loads without an error")
 
 
 def _run(runner: Runner, export: Export, target: Target, x: np.ndarray) -> np.ndarray:
     artifact = Artifact(export.path, target.name, runner.load(export.path), export.inputs, export.outputs)
     result = artifact(x)
-    _must(isinstance(result, np.ndarray), f"{target.name}: one output must come as one array")
+    must(isinstance(result, np.ndarray), f"{target.name}: one output must come as one array")
     return result  # type: ignore[return-value]
