@@ -72,6 +72,7 @@ CASES = [
     f("add broadcast", lambda x, y: x + y, IMAGE, (2, 8, 1, 1)),
     f("add number", lambda x: x + 1.5),
     f("sub", lambda x, y: x - 2 * y, IMAGE, IMAGE),
+    f("sub number", lambda x: x - 1.5),
     f("rsub", lambda x: 1 - x),
     f("mul", lambda x, y: x * y, IMAGE, IMAGE),
     f("div", lambda x, y: x / (y.abs() + 1), IMAGE, IMAGE),

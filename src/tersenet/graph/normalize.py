@@ -249,7 +249,8 @@ def _causal_mask(module: fx.GraphModule, node: fx.Node, query: fx.Node, key: fx.
 
 
 def scalars_to_constants(module: fx.GraphModule) -> None:
-    """A number in a sum or product becomes a constant, so that it can have an encoding; division by one becomes a product."""
+    """A number in a sum or product becomes a constant, so that it can have an encoding; division by it becomes a product, taking it
+    away a sum."""
     plain = {"add.Tensor": aten.add.Tensor, "sub.Tensor": aten.sub.Tensor, "mul.Tensor": aten.mul.Tensor, "div.Tensor": aten.div.Tensor}
     plain |= {"add.Scalar": aten.add.Tensor, "sub.Scalar": aten.sub.Tensor, "mul.Scalar": aten.mul.Tensor, "div.Scalar": aten.div.Tensor}
     for node in list(calls(module)):
@@ -267,6 +268,9 @@ def scalars_to_constants(module: fx.GraphModule) -> None:
         if node.target == aten.div.Tensor and is_constant(arguments[1]) and is_float(arguments[1]):
             inverse = add_constant(module, f"{node.name}.inverse", 1 / constant(module, arguments[1]), node, node)
             node.target, node.args = aten.mul.Tensor, (arguments[0], inverse)
+        elif node.target == aten.sub.Tensor and is_constant(arguments[1]):  # every runtime has a kernel for sums, not for differences
+            negative = add_constant(module, f"{node.name}.negative", -constant(module, arguments[1]), node, node)
+            node.target, node.args = aten.add.Tensor, (arguments[0], negative)
 
 
 def _as_node(module: fx.GraphModule, node: fx.Node, argument: Any) -> Any:
