@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from tersenet.errors import UnsupportedError
+
 # ONNX 1.16: 16-bit and 4-bit QuantizeLinear, and the newest that nothing here goes beyond.
 OPSET = 21
 IR_VERSION = 10
 # The domain of ONNX Runtime's own operators, and its only version.
 MICROSOFT = "com.microsoft"
+# Of the messages that the format is made of, less some room for everything but constants.
+LARGEST = (1 << 31) - (1 << 24)
 
 
 @dataclass
@@ -67,10 +71,17 @@ class Graph:
 
 
 def encode(graph: Graph) -> bytes:
-    """The file's bytes: no documentation, no shapes of inner tensors, no names of operators, constants inside."""
+    """The file's bytes: no documentation, no shapes of inner tensors, no names of operators, constants inside.
+
+    Raises:
+        UnsupportedError: the constants are more than one such file can hold.
+    """
     import onnx
     from onnx import helper
 
+    held = sum(array.nbytes for array in graph.constants.values())
+    if held >= LARGEST:
+        raise UnsupportedError(f"an ONNX file holds less than 2 GiB, and this network has {held} bytes of constants.")
     made = helper.make_graph(
         [_node(operator) for operator in graph.operators],
         "g",

@@ -22,6 +22,7 @@ from tersenet.graph.rewrite import QuantizeDequantize, apply_plan
 from tersenet.graph.walk import inputs, outputs
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
+from tersenet.store import write_file
 from tersenet.target import Export, ExportOptions
 from tersenet.targets.onnxruntime.capabilities import capabilities
 from tersenet.targets.onnxruntime.compact import compact
@@ -58,7 +59,7 @@ class OnnxExporter:
         if options.format.get("qoperator"):
             to_qoperators(graph)
         final = compact(graph)
-        path.write_bytes(encode(graph))
+        write_file(path, encode(graph))
         return Export(path, *ports, names=file.names(final, network), notes=tuple(file.notes))
 
 
@@ -103,7 +104,10 @@ class _File:
 
     def _axes(self, spec: TensorSpec, rank: int) -> tuple[int, ...]:
         """The source's axes in the file's order, where another layout of images was asked for."""
-        if not self.layout or sorted(spec.layout) != sorted(self.layout) or spec.layout == self.layout or rank != len(self.layout):
+        if not self.layout or spec.layout == self.layout or rank != len(self.layout):
+            return ()
+        if sorted(spec.layout) != sorted(self.layout):
+            self.notes.append(f"input {spec.name} keeps its axes: what they mean is not known, so {self.layout} could not be made of them.")
             return ()
         return tuple(spec.layout.index(letter) for letter in self.layout)
 

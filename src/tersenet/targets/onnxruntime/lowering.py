@@ -12,7 +12,7 @@ from torch import fx
 from tersenet.errors import UnsupportedError
 from tersenet.formats.onnx import Graph, Operator
 from tersenet.graph.operators import kind_of
-from tersenet.graph.walk import bind, calls, constant, dtype_of, layer_of, shape_of
+from tersenet.graph.walk import calls, constant, dtype_of, layer_of, shape_of
 
 Result = str | tuple[str, ...]
 
@@ -103,9 +103,9 @@ class Lowering:
         parts = [self.value(size) if isinstance(size, fx.Node) else self.constant(np.array([int(size)], dtype=np.int64)) for size in sizes]
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)
 
-    def shape(self, node: fx.Node, replaced: Sequence[Any] = ()) -> str:
+    def shape(self, node: fx.Node) -> str:
         """The shape of a node's tensor as an int64 tensor: a constant where all sizes are known."""
-        sizes = tuple(replaced) or shape_of(node)
+        sizes = shape_of(node)
         if all(isinstance(size, int) for size in sizes):
             return self.constant(np.array(sizes, dtype=np.int64))
         return self.add("Shape", self.value(node))
@@ -131,11 +131,6 @@ def element_type(dtype: torch.dtype) -> int:
 def unsupported(node: fx.Node, why: str, change: str = "replace it in the network, or leave it out") -> UnsupportedError:
     """The error for an operator that cannot be written."""
     return UnsupportedError(f"onnxruntime cannot run operator {kind_of(node) or node.op!r} ({node.name}, in {layer_of(node)}): {why}; {change}.")
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """A node's arguments by name (see `tersenet.graph.walk.bind`)."""
-    return bind(node)
 
 
 def listed(value: Any, count: int) -> list[int]:

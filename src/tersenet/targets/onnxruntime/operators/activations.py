@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from tersenet.graph.walk import dtype_of, shape_of
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, unsupported
+from tersenet.graph.walk import bind, dtype_of, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, unsupported
 from tersenet.targets.onnxruntime.operators import quantization
 
 
@@ -36,7 +36,7 @@ def _limits(node: fx.Node) -> tuple[Any, Any]:
         return 0.0, 6.0
     if "relu" in name:
         return 0, None
-    given = arguments(node)
+    given = bind(node)
     return given["min"], given["max"]
 
 
@@ -57,7 +57,7 @@ def _on_the_grid(build: Lowering, node: fx.Node, low: Any, high: Any, found: tup
 
 
 def leaky_relu(build: Lowering, node: fx.Node) -> str:
-    return build.add("LeakyRelu", build.value(node.args[0]), alpha=float(arguments(node)["negative_slope"]))
+    return build.add("LeakyRelu", build.value(node.args[0]), alpha=float(bind(node)["negative_slope"]))
 
 
 def prelu(build: Lowering, node: fx.Node) -> str:
@@ -71,7 +71,7 @@ def prelu(build: Lowering, node: fx.Node) -> str:
 
 
 def elu(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     if given["scale"] != 1 or given["input_scale"] != 1:
         raise unsupported(node, "it has scales of its own")
     return build.add("Elu", build.value(node.args[0]), alpha=float(given["alpha"]))
@@ -82,7 +82,7 @@ def selu(build: Lowering, node: fx.Node) -> str:
 
 
 def celu(build: Lowering, node: fx.Node) -> str:
-    return build.add("Celu", build.value(node.args[0]), alpha=float(arguments(node)["alpha"]))
+    return build.add("Celu", build.value(node.args[0]), alpha=float(bind(node)["alpha"]))
 
 
 def hard_sigmoid(build: Lowering, node: fx.Node) -> str:
@@ -96,12 +96,12 @@ def silu(build: Lowering, node: fx.Node) -> str:
 
 
 def gelu(build: Lowering, node: fx.Node) -> str:
-    kind = arguments(node)["approximate"]
+    kind = bind(node)["approximate"]
     return build.add("Gelu", build.value(node.args[0]), approximate=kind if kind != "none" else None)
 
 
 def softplus(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     if given["beta"] != 1:
         raise unsupported(node, f"its beta is {given['beta']}, and ONNX has 1 alone")
     return build.add("Softplus", build.value(node.args[0]))
@@ -111,7 +111,7 @@ def along_axis(kind: str) -> Callable[[Lowering, fx.Node], str]:
     """Softmax and LogSoftmax."""
 
     def build_along(build: Lowering, node: fx.Node) -> str:
-        axis = int(arguments(node)["dim"]) if len(shape_of(node)) else 0
+        axis = int(bind(node)["dim"]) if len(shape_of(node)) else 0
         last = axis in (-1, len(shape_of(node)) - 1)
         return build.add(kind, build.cast(node.args[0], dtype_of(node) or torch.float32), axis=None if last else axis)
 
@@ -119,7 +119,7 @@ def along_axis(kind: str) -> Callable[[Lowering, fx.Node], str]:
 
 
 def layer_norm(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     sizes = list(given["normalized_shape"])
     weight = build.value(given["weight"]) if given["weight"] is not None else build.constant(np.ones(sizes, np.float32))
     bias = build.value(given["bias"]) if given["bias"] is not None else ""
@@ -129,7 +129,7 @@ def layer_norm(build: Lowering, node: fx.Node) -> str:
 
 def rms_norm(build: Lowering, node: fx.Node) -> str:
     """``x / sqrt(mean(x ** 2) + epsilon) * weight`` (Zhang and Sennrich 2019, equation 4)."""
-    given = arguments(node)
+    given = bind(node)
     source = build.value(given["input"])
     axes = build.constant(np.arange(-len(given["normalized_shape"]), 0, dtype=np.int64))
     epsilon = given["eps"] if given["eps"] is not None else torch.finfo(torch.float32).eps
@@ -141,7 +141,7 @@ def rms_norm(build: Lowering, node: fx.Node) -> str:
 
 def group_norm(build: Lowering, node: fx.Node) -> str:
     """Groups as the channels of an instance normalization, then the weights (Wu and He 2018)."""
-    given = arguments(node)
+    given = bind(node)
     source, groups = given["input"], given["num_groups"]
     tensor, channels = build.value(source), int(shape_of(source)[1])
     folded = build.add("Reshape", tensor, build.constant(np.array([0, groups, -1], np.int64)))
@@ -155,7 +155,7 @@ def group_norm(build: Lowering, node: fx.Node) -> str:
 
 
 def instance_norm(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     if not given["use_input_stats"]:
         raise unsupported(node, "it uses running statistics")
     channels = int(shape_of(given["input"])[1])

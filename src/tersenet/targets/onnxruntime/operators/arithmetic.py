@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from tersenet.graph.walk import dtype_of, shape_of
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, element_type, unsupported
+from tersenet.graph.walk import bind, dtype_of, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, element_type, unsupported
 from tersenet.targets.onnxruntime.operators import quantization
 
 
@@ -20,7 +20,7 @@ def binary(kind: str) -> Callable[[Lowering, fx.Node], str]:
     def build_binary(build: Lowering, node: fx.Node) -> str:
         if not isinstance(node.meta["val"], torch.Tensor):
             return size_arithmetic(kind)(build, node)
-        given = arguments(node)
+        given = bind(node)
         if given.get("alpha", 1) != 1:
             raise unsupported(node, "its second operand has a factor (alpha)")
         if given.get("rounding_mode") is not None:
@@ -89,7 +89,7 @@ def _common_type(left: Any, right: Any) -> torch.dtype:
 def reversed_sub(build: Lowering, node: fx.Node) -> str:
     """``other - self``."""
     dtype = _type_of(node)
-    if arguments(node)["alpha"] != 1:
+    if bind(node)["alpha"] != 1:
         raise unsupported(node, "its first operand has a factor (alpha)")
     return build.add("Sub", build.cast(node.args[1], dtype), build.cast(node.args[0], dtype))
 
@@ -115,7 +115,7 @@ def matmul(build: Lowering, node: fx.Node) -> str:
 
 
 def einsum(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     return build.add("Einsum", *(build.value(tensor) for tensor in given["tensors"]), equation=given["equation"])
 
 
@@ -139,9 +139,9 @@ def masked_fill(build: Lowering, node: fx.Node) -> str:
 def fill(build: Lowering, node: fx.Node) -> str:
     """Zeros, ones or a number, in a shape that may be open."""
     dtype, name = _type_of(node), str(node.target)
-    value = arguments(node).get("fill_value", 1 if "ones" in name else 0)
+    value = bind(node).get("fill_value", 1 if "ones" in name else 0)
     array = torch.tensor([value], dtype=dtype).numpy()
-    given = arguments(node)
+    given = bind(node)
     sizes = shape_of(node)
     if all(isinstance(size, int) for size in sizes):
         return build.constant(np.full(sizes, array[0]))
@@ -151,7 +151,7 @@ def fill(build: Lowering, node: fx.Node) -> str:
 
 def arange(build: Lowering, node: fx.Node) -> str:
     """Numbers in a row; the end may be a size that the graph computes."""
-    given, dtype = arguments(node), _type_of(node)
+    given, dtype = bind(node), _type_of(node)
     parts = []
     for name, default in (("start", 0), ("end", None), ("step", 1)):
         number = given.get(name, default)
@@ -167,7 +167,7 @@ def triangle(upper: int) -> Callable[[Lowering, fx.Node], str]:
     """Trilu: one triangle of a matrix, zeros elsewhere."""
 
     def build_triangle(build: Lowering, node: fx.Node) -> str:
-        diagonal = arguments(node)["diagonal"]
+        diagonal = bind(node)["diagonal"]
         return build.add("Trilu", build.value(node.args[0]), build.constant(np.array(diagonal, np.int64)) if diagonal else "", upper=upper)
 
     return build_triangle

@@ -10,8 +10,8 @@ import torch
 from torch import fx
 
 from tersenet.graph.operators import aten_name
-from tersenet.graph.walk import dtype_of, shape_of
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, unsupported
+from tersenet.graph.walk import bind, dtype_of, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, unsupported
 from tersenet.targets.onnxruntime.operators import quantization
 
 MODES = {"constant": None, "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -38,7 +38,7 @@ def on_integers(builder: Callable[[Lowering, fx.Node, str], str]) -> Callable[[L
 def reshape(build: Lowering, node: fx.Node) -> str:
     """Reshape to the sizes that the tracer worked out; with two open ones, to those that the graph computes."""
     source = build.value(node.args[0])
-    given = arguments(node)
+    given = bind(node)
     sizes = given.get("shape", given.get("size"))
     if sizes is not None and all(isinstance(size, int | fx.Node) for size in sizes):
         return build.reshape(source, shape_of(node), sizes)
@@ -66,7 +66,7 @@ def _flatten(build: Lowering, node: fx.Node, source: str, start: int, end: int) 
 
 
 def permute(build: Lowering, node: fx.Node) -> str:
-    rank, given, name = len(shape_of(node)), arguments(node), aten_name(node)
+    rank, given, name = len(shape_of(node)), bind(node), aten_name(node)
     order = list(range(rank))
     if name == "permute.default":
         order = [axis % rank for axis in given["dims"]]
@@ -83,7 +83,7 @@ def permute(build: Lowering, node: fx.Node) -> str:
 
 def _expand(build: Lowering, node: fx.Node, tensor: str) -> str:
     """ONNX broadcasts: a 1 among the sizes leaves a size as it is."""
-    source, given = node.args[0], arguments(node)
+    source, given = node.args[0], bind(node)
     held, wanted = list(shape_of(source)), list(shape_of(node))  # type: ignore[arg-type]
     held = [1] * (len(wanted) - len(held)) + held
     asked = given.get("size", wanted)
@@ -102,7 +102,7 @@ expand = on_integers(_expand)
 
 
 def tile(build: Lowering, node: fx.Node) -> str:
-    source, given = node.args[0], arguments(node)
+    source, given = node.args[0], bind(node)
     repeats = list(given["repeats"] if "repeats" in given else given["dims"])
     rank = len(shape_of(source))  # type: ignore[arg-type]
     tensor = build.value(source)
@@ -113,7 +113,7 @@ def tile(build: Lowering, node: fx.Node) -> str:
 
 
 def slice_(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node))
     if "length" in given:  # narrow
         start, step = given["start"], 1
@@ -128,7 +128,7 @@ def slice_(build: Lowering, node: fx.Node) -> str:
 
 
 def select(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node.args[0]))  # type: ignore[arg-type]
     if isinstance(given["index"], fx.Node):
         index = build.add("Squeeze", build.value(given["index"]))
@@ -138,7 +138,7 @@ def select(build: Lowering, node: fx.Node) -> str:
 
 
 def split(build: Lowering, node: fx.Node) -> tuple[str, ...]:
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node.args[0]))  # type: ignore[arg-type]
     sizes = [piece.shape[axis] for piece in node.meta["val"]]
     if not all(isinstance(size, int) for size in sizes):
@@ -147,7 +147,7 @@ def split(build: Lowering, node: fx.Node) -> tuple[str, ...]:
 
 
 def unbind(build: Lowering, node: fx.Node) -> tuple[str, ...]:
-    axis = int(arguments(node)["dim"]) % len(shape_of(node.args[0]))  # type: ignore[arg-type]
+    axis = int(bind(node)["dim"]) % len(shape_of(node.args[0]))  # type: ignore[arg-type]
     source = build.value(node.args[0])
     return tuple(build.add("Gather", source, build.constant(np.array(index, np.int64)), axis=axis or None) for index in range(len(node.meta["val"])))
 
@@ -159,7 +159,7 @@ def getitem(build: Lowering, node: fx.Node) -> str:
 
 def concat(build: Lowering, node: fx.Node) -> str:
     """Concat; empty tensors of one axis, which torch lets pass, are left out."""
-    given, dtype = arguments(node), dtype_of(node) or torch.float32
+    given, dtype = bind(node), dtype_of(node) or torch.float32
     rank = len(shape_of(node))
     tensors = [build.cast(tensor, dtype) for tensor in given["tensors"] if len(shape_of(tensor)) == rank]
     return build.add("Concat", *tensors, axis=int(given["dim"]) % rank)
@@ -167,7 +167,7 @@ def concat(build: Lowering, node: fx.Node) -> str:
 
 def stack(build: Lowering, node: fx.Node) -> str:
     """Each tensor with a new axis, joined along it; on integers where all have the same numbers."""
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node))
     integers = quantization.same_integers(build, node, given["tensors"])
     tensors = integers if integers is not None else [build.value(tensor) for tensor in given["tensors"]]
@@ -180,7 +180,7 @@ def stack(build: Lowering, node: fx.Node) -> str:
 
 def flip(build: Lowering, node: fx.Node) -> str:
     rank = len(shape_of(node))
-    axes = [axis % rank for axis in arguments(node)["dims"]]
+    axes = [axis % rank for axis in bind(node)["dims"]]
     count = len(axes)
     return build.add(
         "Slice", build.value(node.args[0]), build.sizes([-1] * count), build.sizes([-END] * count), build.sizes(axes), build.sizes([-1] * count)
@@ -188,7 +188,7 @@ def flip(build: Lowering, node: fx.Node) -> str:
 
 
 def _roll(build: Lowering, node: fx.Node, tensor: str) -> str:
-    given = arguments(node)
+    given = bind(node)
     if not given["dims"]:
         raise unsupported(node, "it rolls the flattened tensor", "name the axis")
     rank = len(shape_of(node))
@@ -205,7 +205,7 @@ roll = on_integers(_roll)
 
 def _pad(build: Lowering, node: fx.Node, tensor: str) -> str:
     """torch lists pairs from the last axis back; ONNX all starts, then all ends."""
-    given = arguments(node)
+    given = bind(node)
     rank = len(shape_of(node))
     pairs = list(given["pad"] if "pad" in given else given["padding"])
     mode = given.get("mode", "reflect" if "reflection" in aten_name(node) else "constant")
@@ -235,12 +235,12 @@ def resize_nearest(build: Lowering, node: fx.Node) -> str:
 
 
 def resize_bilinear(build: Lowering, node: fx.Node) -> str:
-    corners = arguments(node)["align_corners"]
+    corners = bind(node)["align_corners"]
     return _resize(build, node, mode="linear", coordinate_transformation_mode="align_corners" if corners else None)
 
 
 def _resize(build: Lowering, node: fx.Node, **attributes: Any) -> str:
-    given = arguments(node)
+    given = bind(node)
     held, wanted = shape_of(node.args[0])[2:], shape_of(node)[2:]  # type: ignore[arg-type]
     source, factors = build.value(node.args[0]), given.get("scale_factors")
     if factors is None and all(isinstance(size, int) for size in (*held, *wanted)):
@@ -281,20 +281,20 @@ channel_shuffle = on_integers(_channel_shuffle)
 
 
 def gather(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node))
     return build.add("GatherElements", build.value(node.args[0]), build.value(given["index"]), axis=axis or None)
 
 
 def index_select(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node))
     return build.add("Gather", build.value(node.args[0]), build.value(given["index"]), axis=axis or None)
 
 
 def _index(build: Lowering, node: fx.Node, source: str) -> str:
     """``x[i]``, ``x[:, i]``, ``x[i, j]`` with tensors of integers."""
-    given = arguments(node)
+    given = bind(node)
     places = [(axis, tensor) for axis, tensor in enumerate(given["indices"]) if tensor is not None]
     if any(dtype_of(tensor) is torch.bool for _, tensor in places):
         raise unsupported(node, "a mask as an index gives a result whose size depends on the data")

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from tersenet.graph.operators import kind_of
-from tersenet.graph.walk import constant, is_constant, shape_of
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, unsupported
+from tersenet.graph.walk import bind, constant, is_constant, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, unsupported
 
 # torch's order of gates -> ONNX's: input, forget, cell, output -> input, output, forget, cell; reset, update, new -> update, reset, new
 ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
@@ -18,18 +18,18 @@ ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 
 def lstm(build: Lowering, node: fx.Node) -> tuple[str, str, str]:
     """Hochreiter and Schmidhuber 1997, as torch writes it: output, last hidden states, last cell states."""
-    results = _layers(build, node, "LSTM", arguments(node)["hx"])
+    results = _layers(build, node, "LSTM", bind(node)["hx"])
     return results[0], results[1], results[2]
 
 
 def gru(build: Lowering, node: fx.Node) -> tuple[str, str]:
     """Cho et al. 2014, with the reset gate behind the product (``linear_before_reset``)."""
-    results = _layers(build, node, "GRU", [arguments(node)["hx"]])
+    results = _layers(build, node, "GRU", [bind(node)["hx"]])
     return results[0], results[1]
 
 
 def _layers(build: Lowering, node: fx.Node, kind: str, states: Sequence[Any]) -> tuple[str, ...]:
-    given = arguments(node)
+    given = bind(node)
     if len(shape_of(given["input"])) != 3:
         raise unsupported(node, "its input has no batch axis", "give the network a batch of one")
     directions = 2 if given["bidirectional"] else 1

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import fx
 
-from tersenet.graph.walk import dtype_of, shape_of
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, listed, unsupported
+from tersenet.graph.walk import bind, dtype_of, shape_of
+from tersenet.targets.onnxruntime.lowering import Lowering, listed, unsupported
 
 
 def max_pool(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     rank = len(given["kernel_size"])
     dilations = listed(given["dilation"], rank)
     return build.add("MaxPool", build.value(node.args[0]), **_window(node, given, rank), dilations=dilations if dilations != [1] * rank else None)
 
 
 def average_pool(build: Lowering, node: fx.Node) -> str:
-    given = arguments(node)
+    given = bind(node)
     if given.get("divisor_override") is not None:
         raise unsupported(node, "it divides by a number of its own (divisor_override)")
     attributes = _window(node, given, len(given["kernel_size"]))
@@ -45,7 +45,7 @@ def _window(node: fx.Node, given: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def adaptive_average(build: Lowering, node: fx.Node) -> str:
     """The mean over an image; for other sizes, a product with a matrix of shares along each axis."""
-    sizes = listed(arguments(node)["output_size"], len(shape_of(node)) - 2)
+    sizes = listed(bind(node)["output_size"], len(shape_of(node)) - 2)
     source = build.value(node.args[0])
     if all(size == 1 for size in sizes):
         return build.add("GlobalAveragePool", source)
@@ -71,7 +71,7 @@ def _shares(have: int, want: int) -> np.ndarray:
 
 def adaptive_max(build: Lowering, node: fx.Node) -> tuple[str]:
     """The largest value of an image; where it stands is not made."""
-    sizes = listed(arguments(node)["output_size"], 2)
+    sizes = listed(bind(node)["output_size"], 2)
     if sizes != [1, 1]:
         raise unsupported(node, f"it pools to {sizes}, and ONNX to 1x1 alone")
     return (build.add("ReduceMax", build.value(node.args[0]), build.sizes([2, 3])),)  # runs in integers, which GlobalMaxPool does not
@@ -81,7 +81,7 @@ def reduction(kind: str) -> Callable[[Lowering, fx.Node], str]:
     """ReduceMean and its like over some axes, or all."""
 
     def build_reduction(build: Lowering, node: fx.Node) -> str:
-        given, dtype = arguments(node), dtype_of(node) or torch.float32
+        given, dtype = bind(node), dtype_of(node) or torch.float32
         rank = len(shape_of(node.args[0]))  # type: ignore[arg-type]
         axes = given.get("dim")
         chosen = list(range(rank)) if axes in (None, []) else [axis % rank for axis in listed(axes, 1)]
@@ -92,7 +92,7 @@ def reduction(kind: str) -> Callable[[Lowering, fx.Node], str]:
 
 
 def max_with_indices(build: Lowering, node: fx.Node) -> tuple[str, str]:
-    given = arguments(node)
+    given = bind(node)
     rank = len(shape_of(node.args[0]))  # type: ignore[arg-type]
     axis, keep = int(given["dim"]) % rank, 1 if given["keepdim"] else 0
     source = build.value(node.args[0])
@@ -103,7 +103,7 @@ def arg(kind: str) -> Callable[[Lowering, fx.Node], str]:
     """ArgMax and ArgMin along an axis, or over the flattened tensor."""
 
     def build_arg(build: Lowering, node: fx.Node) -> str:
-        given = arguments(node)
+        given = bind(node)
         source = build.value(node.args[0])
         if given["dim"] is None:
             flat = build.add("Reshape", source, build.sizes([-1]))
@@ -116,7 +116,7 @@ def arg(kind: str) -> Callable[[Lowering, fx.Node], str]:
 
 def variance(build: Lowering, node: fx.Node) -> str:
     """The mean of squared distances from the mean, times n / (n - correction)."""
-    given = arguments(node)
+    given = bind(node)
     source, rank = node.args[0], len(shape_of(node.args[0]))  # type: ignore[arg-type]
     axes = list(range(rank)) if not given.get("dim") else [axis % rank for axis in given["dim"]]
     counts = [shape_of(source)[axis] for axis in axes]  # type: ignore[arg-type]
@@ -130,13 +130,13 @@ def variance(build: Lowering, node: fx.Node) -> str:
 
 
 def cumulative_sum(build: Lowering, node: fx.Node) -> str:
-    given, dtype = arguments(node), dtype_of(node) or torch.float32
+    given, dtype = bind(node), dtype_of(node) or torch.float32
     return build.add("CumSum", build.cast(node.args[0], dtype), build.constant(np.array(given["dim"], np.int64)))
 
 
 def norm(build: Lowering, node: fx.Node) -> str:
     """The first or second norm along some axes."""
-    given = arguments(node)
+    given = bind(node)
     kinds = {1: "ReduceL1", 2: "ReduceL2"}
     if given["ord"] not in kinds:
         raise unsupported(node, f"its order is {given['ord']}, and ONNX has 1 and 2")

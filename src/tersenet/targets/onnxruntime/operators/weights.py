@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from tersenet.graph.walk import constant, is_constant, shape_of
+from tersenet.graph.walk import bind, constant, is_constant, shape_of
 from tersenet.numerics.weights import pairs_fit, reduction_rows
-from tersenet.targets.onnxruntime.lowering import Lowering, arguments, listed, unsupported
+from tersenet.targets.onnxruntime.lowering import Lowering, listed, unsupported
 from tersenet.targets.onnxruntime.operators import quantization
 
 # onnxruntime's fast kernel for symmetric weights takes multiples of 4 inputs and of 16 outputs; others copy every window first.
@@ -18,7 +18,7 @@ INPUTS, OUTPUTS = 4, 16
 
 def convolution(build: Lowering, node: fx.Node) -> str:
     """Conv of one, two or three dimensions, grouped and dilated ones too."""
-    given = arguments(node)
+    given = bind(node)
     rank = len(shape_of(given["weight"])) - 2
     attributes = _window(node, given, rank)
     return build.add("Conv", *(_with_a_fourth_channel(build, given) or _operands(build, given)), **attributes)
@@ -46,7 +46,7 @@ def _with_a_fourth_channel(build: Lowering, given: dict[str, Any]) -> tuple[str,
 
 def transposed_convolution(build: Lowering, node: fx.Node) -> str:
     """ConvTranspose; the weight has its inputs first in both worlds."""
-    given = arguments(node)
+    given = bind(node)
     rank = len(shape_of(given["weight"])) - 2
     attributes = _window(node, given, rank)
     extra = listed(given["output_padding"], rank)
@@ -72,7 +72,7 @@ def _window(node: fx.Node, given: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def linear(build: Lowering, node: fx.Node) -> str:
     """Gemm on two axes, MatMul and Add on more (integer ones were brought to two axes before, see `..flatten`)."""
-    given = arguments(node)
+    given = bind(node)
     source, weight, bias = given["input"], given["weight"], given["bias"]
     if len(shape_of(source)) == 2:
         return build.add("Gemm", build.value(source), build.value(weight), "" if bias is None else build.value(bias), transB=1)
@@ -93,7 +93,7 @@ def _turned(build: Lowering, weight: fx.Node) -> str:
 
 def embedding(build: Lowering, node: fx.Node) -> str:
     """Gather of rows: of the integers where the table and the result have the same numbers, so that it is never expanded."""
-    given = arguments(node)
+    given = bind(node)
     integers = quantization.same_integers(build, node, [given["weight"]])
     rows = build.add("Gather", integers[0] if integers is not None else build.value(given["weight"]), build.value(given["indices"]))
     if integers is None:
