@@ -227,6 +227,8 @@ def core_names(module: fx.GraphModule) -> None:
             _as_convolution(node)
         elif kind == "adaptive_avg_pool2d" and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type]
             node.target, node.args = aten.mean.dim, (node.args[0], [-1, -2], True)
+        elif aten_name(node) == "pad.default" and bind(node)["mode"] == "constant":
+            node.target, node.args, node.kwargs = aten.constant_pad_nd.default, (node.args[0], node.args[1], bind(node)["value"] or 0.0), {}
         elif kind == "relu6":
             node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
         elif kind == "reshape" and node.args[0].meta["val"].is_contiguous():  # type: ignore[union-attr]
