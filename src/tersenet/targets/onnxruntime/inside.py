@@ -54,7 +54,7 @@ def placement(path: Path) -> Placement:
     integers = _integer_tensors(nodes)
     computing = [node for node in nodes if node.op_type not in CARRIES and node.op_type not in (QUANTIZE, DEQUANTIZE)]
     floats = [node for node in computing if not (_is_integer_kernel(node) or (node.input and node.input[0] in integers))]
-    declined = tuple({"op": node.op_type, "name": node.output[0], "why": "onnxruntime runs it in float"} for node in floats)
+    declined = tuple({"op": node.op_type, "name": node.output[0].removesuffix("_pre_q"), "why": "onnxruntime runs it in float"} for node in floats)
     return Placement(counts, 1 - len(floats) / len(computing) if computing else 1.0, declined)
 
 
