@@ -6,6 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,8 @@ def _load(path: Path) -> Any:
 
 
 def _checked(path: Path) -> Program:
-    try:
-        import executorch.exir._warnings  # noqa: F401 - a light part of it, to see whether it is there
-    except ImportError as error:
-        raise MissingDependencyError("running .pte files needs executorch: pip install 'tersenet[executorch]'") from error
+    if find_spec("executorch") is None:
+        raise MissingDependencyError("running .pte files needs executorch: pip install 'tersenet[executorch]'")
     try:
         data = path.read_bytes()
     except OSError as error:
