@@ -1,0 +1,40 @@
+"""What `tersenet demo` reaches: the network that it trains on real digits, compressed for every runtime, each file measured in its own."""
+
+import tempfile
+from pathlib import Path
+
+from setting.results import Results
+
+from tersenet.demo import demo
+from tersenet.record import ArtifactRecord
+
+
+def row(record: ArtifactRecord) -> dict[str, object]:
+    """One line of the table: the int8 file beside the float file of the same runtime."""
+    quality = record.quality
+    assert quality is not None, "digits have labels"
+    return {
+        "runtime": record.target,
+        "float bytes": record.twin.bytes,
+        "int8 bytes": record.bytes,
+        "smaller": round(record.twin.bytes / record.bytes, 2),
+        "float accuracy": record.twin.quality,
+        "int8 accuracy": quality.value,
+        "drop, points": quality.drop_points,
+        "95 % interval": quality.drop_points_ci95,
+        "speed-up": None if record.speedup is None else round(record.speedup, 2),
+        "memory": record.peak_memory_bytes,
+        "memory is": record.memory_is,
+    }
+
+
+def main() -> None:
+    results = Results("demo", ["runtime"])
+    with tempfile.TemporaryDirectory() as folder:
+        report = demo(Path(folder) / "run", lambda done, total, what: None)
+        for record in report.records:
+            results.put(**row(record))
+
+
+if __name__ == "__main__":
+    main()
