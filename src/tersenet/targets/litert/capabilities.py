@@ -21,13 +21,13 @@ KERNELS = {
     "matmul": Kernel(activations=("int8",)),
     "embedding": Kernel(("int8",), ("int8",), ("per-tensor",)),
     **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
-    **dict.fromkeys(("relu", "relu6", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "elu", "gelu"), FREE),
+    **dict.fromkeys(("relu", "relu6", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "elu", "gelu", "clamp"), FREE),
     "sigmoid": Kernel(activations=BOTH, result=(1 / 256, -128)),
     "tanh": Kernel(activations=BOTH, result=(1 / 128, 0)),
     "softmax": Kernel(activations=BOTH, result=(1 / 256, -128)),
     **dict.fromkeys(("mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"), FREE),
     **dict.fromkeys(("avg_pool2d", "avg_pool1d", "max_pool2d", "max_pool1d"), SAME_BOTH),
-    **dict.fromkeys(("adaptive_max_pool2d", "amax", "amin", "clamp"), SAME),
+    **dict.fromkeys(("adaptive_max_pool2d", "amax", "amin"), SAME),
     **dict.fromkeys(("maximum", "minimum", "concat", "stack"), ALL_SAME),
     **dict.fromkeys(("reshape", "permute", "slice", "select", "split", "unbind", "getitem", "pad", "expand"), SAME_BOTH),
     **dict.fromkeys(("reflection_pad", "tile", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), SAME),
@@ -41,7 +41,7 @@ LITERT = Capabilities(
     reasons={
         "layer_norm": "LiteRT has no layer norm: it is composed of means and products, which lose too much in int8",
         "group_norm": "LiteRT has no group norm: it is composed of means and products, which lose too much in int8",
-        "lstm": "the integer LSTM of LiteRT needs a calibration of its gates; it runs in float with int8 weights",
+        "lstm": "the integer LSTM of LiteRT runs on a slow reference kernel",
     },
 )
 

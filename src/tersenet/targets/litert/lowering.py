@@ -20,7 +20,7 @@ from tersenet.formats.tflite import Graph, Numbers, Operator, Tensor
 from tersenet.graph.operators import MOVEMENTS, aten_name, kind_of
 from tersenet.graph.units import find_units, fusable_kind
 from tersenet.graph.walk import constant, is_constant, layer_of, outputs, shape_of, tensor_inputs
-from tersenet.numerics.affine import quantize
+from tersenet.numerics.affine import bias_encoding, quantize
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding
 from tersenet.targets.litert.layout import Order, identity, same_memory, stored
@@ -227,8 +227,6 @@ class Lowering:
         return self.array(quantize(held, encoding).numpy(), "int64" if input_dtype == "int16" else "int32", numbers_of(encoding))
 
     def _bias_encoding(self, node: fx.Node, unit: Unit) -> Encoding:
-        from tersenet.numerics.affine import bias_encoding
-
         source = self.grid_for(node, tensor_inputs(node)[0], 0)
         if source is None or "weight" not in unit.weights:
             raise TersenetError(f"the plan runs {node.name} in integers but has no encoding of its input or weight; this is a defect of the plan.")

@@ -13,7 +13,7 @@ from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.target import Placement
 from tersenet.targets.litert.arena import smallest_arena
 from tersenet.targets.litert.capabilities import MICRO_OPERATORS
-from tersenet.targets.litert.run import first_line, as_floats, checked
+from tersenet.targets.litert.run import as_floats, checked, first_line
 from tersenet.tensors import Port
 
 # More than any microcontroller has; the exact need is found by `arena`.

@@ -40,6 +40,8 @@ def binary(low: Lowering, node: fx.Node) -> None:
     """An operator of two values."""
     kind = kind_of(node)
     code, (left, right) = BINARY[kind], (node.args[0], node.args[1])
+    if kind == "pow" and _constant_number(low, right) == 2:
+        code, right = "MUL", left
     if kind == "add" and bind(node).get("alpha", 1) != 1:
         raise low.refuse(node, "a factor on integers must be written as a product")
     order = common_order(low, [left, right], len(shape_of(node)))
@@ -49,6 +51,13 @@ def binary(low: Lowering, node: fx.Node) -> None:
     if code in ("ADD", "SUB"):
         options["potScaleInt16"] = False
     low.result(node, code, operands, order, **options)
+
+
+def _constant_number(low: Lowering, child: Any) -> float | None:
+    """An operand that is one number of the file; None for every other."""
+    if isinstance(child, fx.Node):
+        return float(constant(low.module, child)) if is_constant(child) and constant(low.module, child).numel() == 1 else None
+    return float(child)
 
 
 def _operand_dtype(low: Lowering, node: fx.Node, children: tuple[Any, ...]) -> torch.dtype:
@@ -154,15 +163,17 @@ def clamp(low: Lowering, node: fx.Node) -> None:
     arguments = bind(node)
     value = low.read(node, arguments["self"], position=0)
     limits = (arguments["min"], arguments["max"])
-    if limits in ((-1, 1), (0, 1)) and low.unit(node) is None:
+    if limits in ((-1, 1), (0, 1)) and value.encoding is None:
         low.result(node, "RELU_N1_TO_1" if limits[0] else "RELU_0_TO_1", (value.tensor,), value.order, value.columns)
         return
+    planned = low.plan.values.get(low.result_of(node).name) if value.encoding is not None else None
+    value = low.convert(value, value.order, planned, tuple(shape_of(node)))  # the conversion clips, too
     tensor, held = value.tensor, low.tensors[value.tensor]
-    dtype = "float32" if held.dtype == "float32" else held.dtype
-    for limit, code in zip(limits, ("MAXIMUM", "MINIMUM"), strict=True):
-        if limit is not None:
+    reach = value.encoding.range if value.encoding is not None else (-math.inf, math.inf)
+    for limit, code, outside in zip(limits, ("MAXIMUM", "MINIMUM"), (reach[0] < (limits[0] or 0), reach[1] > (limits[1] or 0)), strict=True):
+        if limit is not None and outside:
             number = rounded_to_grid(limit, value.encoding) if value.encoding is not None else limit
-            tensor = low.like(code, (tensor, low.array([number], dtype, held.numbers)), value.tensor)
+            tensor = low.like(code, (tensor, low.array([number], held.dtype, held.numbers)), value.tensor)
     low.define(node, Stored(tensor, value.order, value.encoding, value.columns))
 
 

@@ -11,6 +11,7 @@ from tersenet.graph.walk import bind, constant, is_constant, shape_of
 from tersenet.numerics.affine import quantize
 from tersenet.targets.litert.layout import identity, stored
 from tersenet.targets.litert.lowering import Lowering, Stored, dtype_name, numbers_of
+from tersenet.targets.litert.operators.movement import cut
 
 
 def embedding(low: Lowering, node: fx.Node) -> None:
@@ -124,8 +125,6 @@ def flip(low: Lowering, node: fx.Node) -> None:
 
 def roll(low: Lowering, node: fx.Node) -> None:
     """Axes turned round: the end comes to the front."""
-    from tersenet.targets.litert.operators.movement import cut
-
     arguments = bind(node)
     source = arguments["self"]
     rank = len(shape_of(source))

@@ -12,7 +12,8 @@ from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, is_constant, shape_of
 from tersenet.targets.litert.layout import Order, channels_last, identity, relabelled, same_memory, stored, through_reshape, with_new, without
 from tersenet.targets.litert.lowering import Lowering, Stored, same_grid
-from tersenet.targets.litert.operators.convolution import flattened_columns
+from tersenet.targets.litert.operators.convolution import flattened_columns, without_pad
+from tersenet.targets.litert.operators.elementwise import rounded_to_grid
 
 ELEMENT_BY_ELEMENT = {"relu", "relu6", "clamp", "sigmoid", "tanh", "hardswish", "hardsigmoid", "silu", "gelu", "elu", "leaky_relu"}
 SPATIAL = {"conv1d", "conv2d", "depthwise_conv2d", "depthwise_conv1d", "conv_transpose2d", "conv_transpose1d", "max_pool2d", "avg_pool2d"}
@@ -259,8 +260,6 @@ def pad(low: Lowering, node: fx.Node) -> None:
 
 def _absorbed(low: Lowering, node: fx.Node) -> bool:
     """Whether the convolution that reads this pad does it itself."""
-    from tersenet.targets.litert.operators.convolution import without_pad
-
     reader = next(iter(node.users))
     if kind_of(reader) not in ("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d") or node in low.returned:
         return False
@@ -288,8 +287,6 @@ def _padded(low: Lowering, node: fx.Node, value: Stored, tensor: int, table: lis
     if number == 0:
         return low.like("PAD", (tensor, amounts), tensor, shape)
     if value.encoding is not None:
-        from tersenet.targets.litert.operators.elementwise import rounded_to_grid
-
         number = rounded_to_grid(number, value.encoding)
     number = float(np.clip(number, np.finfo(np.float32).min, np.finfo(np.float32).max)) if held.dtype == "float32" else int(number)
     return low.like("PADV2", (tensor, amounts, low.array([number], held.dtype, held.numbers)), tensor, shape)

@@ -10,6 +10,7 @@ from torch import fx
 from tersenet.graph.walk import bind, constant, is_constant, shape_of
 from tersenet.targets.litert.layout import identity
 from tersenet.targets.litert.lowering import Lowering, Stored
+from tersenet.targets.litert.operators.movement import cut
 
 TANH = 4  # the schema's ActivationFunctionType
 LEFT_OUT = -1
@@ -95,8 +96,6 @@ def _results(low: Lowering, node: fx.Node, tensor: int, last: list[int], time_ax
 
 def _at_end(low: Lowering, tensor: int, time_axis: int, *, backwards: bool) -> int:
     """The state after the last step, which a backward direction takes at the front."""
-    from tersenet.targets.litert.operators.movement import cut
-
     shape = list(low.tensors[tensor].shape)
     begin, sizes = [0, 0, 0], list(shape)
     begin[time_axis], sizes[time_axis] = 0 if backwards else shape[time_axis] - 1, 1

@@ -14,6 +14,7 @@ from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, constant, dtype_of, shape_of
 from tersenet.targets.litert.layout import Order, channels_last, identity, stored, without
 from tersenet.targets.litert.lowering import Lowering, Stored
+from tersenet.targets.litert.operators.elementwise import cast
 
 REDUCTIONS = {"mean": "MEAN", "sum": "SUM", "amax": "REDUCE_MAX", "amin": "REDUCE_MIN", "prod": "REDUCE_PROD"}
 
@@ -36,8 +37,6 @@ def reduce(low: Lowering, node: fx.Node) -> None:
 
 
 def _as_type(low: Lowering, node: fx.Node, tensor: int) -> int:
-    from tersenet.targets.litert.operators.elementwise import cast
-
     return cast(low, tensor, dtype_of(node)) if low.tensors[tensor].numbers is None else tensor
 
 
