@@ -48,6 +48,7 @@ def tersenet_command() -> None:
 @click.option("--out", default=None, type=click.Path(), help="folder of the run")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="that runtimes are given")
+@click.option("--layers", is_flag=True, help="compare the files with the simulation layer by layer, where the runtime lets one look")
 @click.option("--sure", is_flag=True, help="the worse ends of intervals must meet the budget too")
 @click.option("--trust", is_flag=True, help="read files that would run code that came with them")
 @click.option("--json", "as_json", is_flag=True, help="print the record alone")
@@ -70,7 +71,7 @@ def _settings(options: dict[str, Any], progress: Progress) -> Any:
         cpu=options["cpu"],
         format={"qoperator": True} if options["qoperator"] else {},
     )
-    chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "sure")}
+    chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "layers", "sure")}
     return tersenet.Settings(options=asked, progress=progress, **chosen)
 
 

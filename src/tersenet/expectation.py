@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
 from tersenet.graph.simulate import simulate
 from tersenet.graph.walk import layer_of, outputs
-from tersenet.layers import compare_layers
+from tersenet.layers import compare_layers, simulated_values
 from tersenet.measure.quality import outputs_of
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
@@ -36,7 +36,9 @@ class Expectation:
         rows: which samples those are, in order.
         step: the scale of the first quantized output; None where it is float.
         float_ops: operators that stay in float, and why.
-        layers: errors of each layer.
+        layers: errors of each layer, by the value that it makes.
+        inner: the simulation's quantized values for `sample`, by name; empty unless the files' layers are to be looked at.
+        sample: one evaluation sample.
         bytes_moved: weights and activations read and written in one run, in the types that the file keeps them in.
     """
 
@@ -44,7 +46,9 @@ class Expectation:
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     step: float | None = None
     float_ops: tuple[FloatOperator, ...] = ()
-    layers: tuple[Layer, ...] = ()
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    inner: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sample: tuple[np.ndarray, ...] = ()
     bytes_moved: int | None = None
 
 
@@ -53,7 +57,7 @@ def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: int, progress: Progress) -> Expectation:
+def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: int, progress: Progress, inside: bool = False) -> Expectation:
     """Simulate a plan on the evaluation part and look at each layer.
 
     Args:
@@ -62,6 +66,7 @@ def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: i
         data: bound to the network.
         seed: of the choice of samples.
         progress: called with (done, total, what).
+        inside: keep inner values of one sample, to compare the files' own with.
     """
     graph = deployable(model)
     if plan is None:
@@ -71,11 +76,14 @@ def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: i
     simulated, _ = outputs_of(simulate(model, plan), data.evaluation[rows], progress=lambda done, total, _: progress(done, total, "simulating"))
     first = plan.values.get(outputs(graph)[0].name)
     batches = (arrays for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
+    sample = data.evaluation.batch(slice(0, 1))[0]
     return Expectation(
         simulated=simulated,
         rows=rows,
         step=first.scale[0] if first else None,
         float_ops=tuple(FloatOperator(kind_of(nodes[name]), layer_of(nodes[name]), why) for name, why in plan.float_operators.items()),
         layers=compare_layers(model, plan, batches),
+        inner=simulated_values(model, plan, sample) if inside else {},
+        sample=sample,
         bytes_moved=bytes_moved(graph, plan),
     )

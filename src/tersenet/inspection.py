@@ -37,7 +37,7 @@ def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | Non
     for target in chosen:
         capabilities = table.exporter(target).capabilities(cpu)
         placement = place(graph, capabilities, {}, {})
-        left = [{"name": name, "why": why} for name, why in placement.float_operators.items() if why != "makes no floats"]
+        left = [{"name": name, "why": why} for name, why in placement.float_operators.items()]
         plans[target.name] = {"integer_operators": len(placement.units), "float_operators": left}
     return {
         "name": network.name,

@@ -50,6 +50,7 @@ class Settings:
         trust: read files that would run code that came with them.
         seed: of everything random.
         threads: that runtimes are given.
+        layers: look into the files, layer by layer, where the runtime lets one.
         sure: the worse ends of intervals must meet the budget too.
         progress: called with (done, total, what).
     """
@@ -59,6 +60,7 @@ class Settings:
     trust: bool = False
     seed: int = 0
     threads: int = 1
+    layers: bool = False
     sure: bool = False
     progress: Progress = _silent
 
@@ -109,6 +111,7 @@ def compress(
         seed=settings.seed,
         threads=settings.threads,
         sure=settings.sure,
+        layers=settings.layers,
         versions=environment()["versions"],
     )
     folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
@@ -230,7 +233,7 @@ class _Journey:
         """What simulation and plan say of each target; targets that share a plan share the work."""
         found: dict[str, Expectation] = {}
         for plan in model.plans or (None,):
-            expected = expectation(model, plan, self.data, self.settings.seed, self._progress)
+            expected = expectation(model, plan, self.data, self.settings.seed, self._progress, self.settings.layers)
             found |= {name: expected for name in (plan.serves if plan else (target.name for target in self.targets))}
         return found
 

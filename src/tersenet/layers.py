@@ -13,6 +13,7 @@ from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
 from tersenet.graph.rewrite import Simulation, apply_plan
 from tersenet.graph.walk import bind, constant, layer_of
+from tersenet.measure.agreement import sqnr_db
 from tersenet.measure.layers import LayerMeter, weight_range
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
@@ -48,7 +49,7 @@ def watch(module: fx.GraphModule, names: Mapping[str, str], arrays: tuple[np.nda
     return watcher.seen
 
 
-def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple[np.ndarray, ...]]) -> tuple[Layer, ...]:
+def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple[np.ndarray, ...]]) -> dict[str, Layer]:
     """Error, use of the range and histograms of every unit's result.
 
     Args:
@@ -57,11 +58,10 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
         batches: a few small batches; both graphs' inner values of one batch are held at once.
 
     Returns:
-        One record for each unit whose result is quantized, and for each network input, in the order in which they run.
+        By value: one record for each unit whose result is quantized, and for each network input, in the order in which they run.
     """
     plain = deployable(model)
-    simulated = deployable(model)
-    apply_plan(simulated, plan, Simulation())
+    simulated = _simulated(model, plan)
     nodes = {node.name: node for node in plain.graph.nodes}
     anchors = {unit.result: nodes[unit.anchor] for unit in plan.units.values()}
     names = [name for name in plan.values if name in anchors or nodes[name].op == "placeholder"]
@@ -71,7 +71,44 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
         quantized = watch(simulated, {_quantized_name(simulated, name): name for name in names}, arrays)
         for name in names:
             meters[name].add(reference[name], quantized[name])
-    return tuple(meters[name].layer(_weights(plain, anchors.get(name), plan)) for name in names)
+    return {name: meters[name].layer(_weights(plain, anchors.get(name), plan)) for name in names}
+
+
+def simulated_values(model: Model, plan: QuantizationPlan, arrays: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+    """Every quantized activation of the simulation for one batch, by the name of the value."""
+    simulated = _simulated(model, plan)
+    activations = {node.name for node in simulated.graph.nodes if node.op != "get_attr"}
+    return watch(simulated, {_quantized_name(simulated, name): name for name in plan.values if name in activations}, arrays)
+
+
+def file_agreement(simulated: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, float]:
+    """How well a file's own inner tensors agree with the simulation's, in decibels.
+
+    Args:
+        simulated: by the name of the value.
+        inner: the file's tensors for the same sample, in floats, by their names in the file.
+        names: value -> tensor.
+
+    Returns:
+        By value, where the file still has it; tensors laid out with channels last are turned back.
+    """
+    found = {}
+    for name, expected in simulated.items():
+        measured = inner.get(names.get(name, ""))
+        if measured is None:
+            continue
+        # The same sizes on all axes leave open which of the two orders the file uses: the wrong one agrees with nothing.
+        orders = (measured, np.moveaxis(measured, -1, 1)) if measured.ndim > 2 else (measured,)
+        agreements = [sqnr_db(expected, array) for array in orders if array.shape == expected.shape]
+        if agreements:
+            found[name] = max(agreements)
+    return found
+
+
+def _simulated(model: Model, plan: QuantizationPlan) -> fx.GraphModule:
+    module = deployable(model)
+    apply_plan(module, plan, Simulation())
+    return module
 
 
 def _meter(node: fx.Node, anchor: fx.Node | None, plan: QuantizationPlan) -> LayerMeter:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tersenet.data.parts import Data, Part
 from tersenet.expectation import Expectation, chosen_rows
+from tersenet.layers import file_agreement
 from tersenet.measure.agreement import agreement
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare, evaluate
-from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency
+from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
 from tersenet.target import Artifact, Export, Target, feed
 from tersenet.targets import table
+from tersenet.tensors import Port
 
 # A runtime of reference kernels takes seconds a sample: it judges as many samples as fit in this time, at least `LEAST`.
 QUALITY_SECONDS = 60.0
@@ -79,7 +81,7 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
     latency, plain_latency, speedup, interval = _latency(target, plain, compressed, samples, conditions)
     memory, memory_is = _memory(target, compressed, samples[0], conditions)
     plain_memory, plain_memory_is = _memory(twin, plain, samples[0], conditions)
-    record = ArtifactRecord(
+    return ArtifactRecord(
         target=target.name,
         path=pair.compressed.path.relative_to(folder).as_posix(),
         bytes=pair.compressed.path.stat().st_size,
@@ -97,11 +99,10 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
         memory_is=memory_is,
         bytes_moved=None if target.times else expected.bytes_moved,
         float_ops=expected.float_ops,
-        layers=expected.layers,
+        layers=_layers(pair, expected),
         agreement=_agreement(expected, scores, rows, data),
         notes=_notes(pair, part, data),
     )
-    return record
 
 
 def opened(target: Target, export: Export, threads: int) -> Artifact:
@@ -133,22 +134,31 @@ def _latency(
     if not target.times:
         return None, None, None, None
     conditions.progress(0, 1, f"timing ({target.name})")
-    batches = [[_repeated(array, artifact) for array in sample] for artifact in (compressed,) for sample in samples]
+    batches = [[_repeated(array, port) for array, port in zip(sample, compressed.inputs, strict=True)] for sample in samples]
     timed = in_turn(prepared(plain, batches), prepared(compressed, batches), conditions.threads, conditions.latency_seconds, seed=conditions.seed)
     conditions.progress(1, 1, f"timing ({target.name})")
     return timed.compressed, timed.reference, timed.speedup, timed.speedup_ci95
 
 
-def _repeated(array: np.ndarray, artifact: Artifact) -> np.ndarray:
+def _repeated(array: np.ndarray, port: Port) -> np.ndarray:
     """A sample as many times as the file's batch asks."""
-    port = artifact.inputs[0]
     size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
     return np.repeat(array, size, 0) if size else array
 
 
 def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], conditions: Conditions) -> tuple[int, str]:
-    fed = [feed(_repeated(array, artifact), port) for array, port in zip(sample, artifact.inputs, strict=True)]
+    fed = [feed(_repeated(array, port), port) for array, port in zip(sample, artifact.inputs, strict=True)]
     return peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, conditions.threads)
+
+
+def _layers(pair: Pair, expected: Expectation) -> tuple[Layer, ...]:
+    """The layers' records, with the agreement of the file's own tensors where they were asked for and the runtime shows them."""
+    if not expected.inner:
+        return tuple(expected.layers.values())
+    fed = [feed(_repeated(array, port), port) for array, port in zip(expected.sample, pair.compressed.inputs, strict=True)]
+    inner = table.runner(pair.target).inner(pair.compressed.path, fed)
+    agreements = file_agreement(expected.inner, inner or {}, pair.compressed.names)
+    return tuple(replace(layer, agreement_db=agreements.get(name)) for name, layer in expected.layers.items())
 
 
 def _agreement(expected: Expectation, scores: Scores, judged: np.ndarray, data: Data) -> Agreement | None:

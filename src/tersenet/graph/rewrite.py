@@ -28,14 +28,13 @@ class Dialect(Protocol):
         """The same for a constant."""
 
 
-def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect, *, separate: bool = False) -> None:
+def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect) -> None:
     """Put a plan into a deployable graph, in place.
 
     Args:
         module: a copy of the deployable graph that the plan was made on.
         plan: the plan.
         dialect: how quantized values are written.
-        separate: give each reader a conversion of its own.
 
     Raises:
         TersenetError: the plan names a node that the graph does not have.
@@ -51,7 +50,7 @@ def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect,
             made = dialect.weight(module, bind(node)[argument], encoding, node, f"{anchor}.{argument}")
             rebind(node, **{argument: made})
     for name, encoding in plan.values.items():
-        _everywhere(module, nodes[name], encoding, dialect, separate)
+        _everywhere(module, nodes[name], encoding, dialect)
     module.graph.eliminate_dead_code()
     module.graph.lint()
     module.recompile()
@@ -72,15 +71,11 @@ def _special_uses(module: fx.GraphModule, plan: QuantizationPlan, dialect: Diale
         reader.args, reader.kwargs = fx.node.map_arg((reader.args, reader.kwargs), swap)
 
 
-def _everywhere(module: fx.GraphModule, node: fx.Node, encoding: Encoding, dialect: Dialect, separate: bool) -> None:
+def _everywhere(module: fx.GraphModule, node: fx.Node, encoding: Encoding, dialect: Dialect) -> None:
     readers = list(node.users)
     if node.op == "get_attr":
         for reader in readers:
             reader.replace_input_with(node, dialect.weight(module, node, encoding, reader, node.name))
-        return
-    if separate:
-        for reader in readers:
-            reader.replace_input_with(node, dialect.activation(module, node, encoding, reader))
         return
     made = dialect.activation(module, node, encoding, node.next if node.op != "placeholder" else _first_call(module))
     for reader in readers:

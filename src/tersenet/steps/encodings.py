@@ -60,8 +60,7 @@ def fill(
     for anchor, (nodes, kernel) in placement.units.items():
         weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
         units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights)
-    float_operators = {name: why for name, why in placement.float_operators.items() if why != "makes no floats"}
-    return QuantizationPlan((capabilities.name,), values, units, uses, float_operators)
+    return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators)
 
 
 def _members(placement: Placement) -> dict[str, str]:
@@ -153,7 +152,7 @@ def _weight_scheme(node: fx.Node, kernel: Kernel, capabilities: Capabilities, ch
         symmetric=True,
         granularity=granularity,
         group_size=choice.group_size if granularity == "per-group" else 0,
-        restricted=capabilities.restricted_weights and not choice.full_range,
+        restricted=capabilities.restricted_weights or not choice.full_range,
         power_of_two=choice.power_of_two,
     )
 

@@ -15,6 +15,8 @@ from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, te
 
 # A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
 LARGEST_VALUE = 1e6
+# Why an operator is no business of a plan at all, and is not listed: indices, masks, sizes, and constants made on the spot.
+MAKES_NO_FLOATS = "makes no floats of its own"
 
 
 @dataclass
@@ -56,6 +58,8 @@ def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[st
     units = _split_forced(find_units(module, fuses), forced)
     for nodes in units:
         why = _why_float(module, nodes[0], capabilities, forced, activations)
+        if why == MAKES_NO_FLOATS:
+            continue
         if why:
             placement.float_operators.update({node.name: why for node in nodes if _computes(node)})
         else:
@@ -77,7 +81,9 @@ def _split_forced(units: Mapping[str, tuple[fx.Node, ...]], forced: Mapping[str,
 
 
 def _computes(node: fx.Node) -> bool:
-    """Whether an operator makes floats (indices, masks and sizes are no business of a plan)."""
+    """Whether an operator makes floats of something."""
+    if not node.all_input_nodes or kind_of(node) == "fill":
+        return False
     value = node.meta.get("val")
     return is_float(node) or (isinstance(value, tuple | list) and any(isinstance(part, torch.Tensor) and part.is_floating_point() for part in value))
 
@@ -88,7 +94,7 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
         return forced[node.name]
     kind = kind_of(node)
     if not _computes(node):
-        return "makes no floats"
+        return MAKES_NO_FLOATS
     if kind == "getitem":
         return _why_float(module, node.args[0], capabilities, forced, activations)  # type: ignore[arg-type]
     kernel = capabilities.kernels.get(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from tersenet.steps.encodings import Choice, fill, observed_range
 from tersenet.steps.placement import LARGEST_VALUE, Placement, place
 
 WEIGHTS = ("int8", "int4", "int2")
-ACTIVATIONS = ("int8", "int16")
+ACTIVATIONS = ("int8", "uint8", "int16")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Override:
         layers: a pattern (``*`` and ``?``) that a layer's name (``layer1.0.conv1``), an operator's name (``conv2d_3``) or
             its kind (``softmax``) must match.
         keep_float: leave them in float; the other fields are not looked at then.
-        weights, activations, granularity, ranges: as in `Quantize`; "" leaves what the step says.
+        weights, granularity, ranges: as in `Quantize`; "" leaves what the step says.
+        activations: the step's own type, or "": no network mixes two.
     """
 
     layers: str
@@ -56,8 +57,10 @@ class Quantize(Step):
     plan. See Jacob et al. 2018 for the arithmetic and Nagel et al. 2021, "A White Paper on Neural Network Quantization".
 
     Args:
-        weights: integer type of weights: int8, int4 (kept in 8-bit kernels where a runtime has no others).
-        activations: int8, or int16 where the runtime has such kernels.
+        weights: integer type of weights: int8, int4 or int2. Fewer bits than a runtime's kernels have are kept in 8 bits: such a file is as large
+            and as fast as an 8-bit one until it is packed.
+        activations: int8, uint8 or int16. int8 and uint8 are one grid, its zero point moved; files keep it in the type that their runtime is
+            fastest with. int16 where the runtime has such kernels.
         granularity: of weights' scales: per-channel, per-tensor, per-group; a kernel without it uses its best other.
         group_size: elements in a group, for per-group.
         ranges: how activation ranges are estimated (`tersenet.numerics.ranges.ESTIMATORS`).
@@ -65,7 +68,7 @@ class Quantize(Step):
         weight_ranges: how weights' scales are chosen: minmax or mse.
         symmetric: activations on symmetric grids too.
         power_of_two: all scales are powers of two (fixed point).
-        full_range: weights may use the lowest integer, where the runtime allows it.
+        full_range: weights may use the lowest integer ([-128, 127]), where the runtime's kernels allow it.
         keep_float: patterns of layers that stay in float.
         overrides: other numbers for some layers; the last that matches a layer wins.
         batch_size: samples that are calibrated at once.
@@ -97,6 +100,11 @@ class Quantize(Step):
             _check_numbers(override)
             if override.ranges:
                 estimator(override.ranges)
+            if override.activations and (override.activations == "int16") != (self.activations == "int16"):
+                raise RecipeError(
+                    f"activations must be of one type in the whole network, got {self.activations} and {override.activations} ({override.layers}); "
+                    "set activations for the step, or leave these layers in float (keep_float)."
+                )
         _check_numbers(self)
         estimator(self.ranges, **dict(self.range_numbers))
         _check_name("weight_ranges", self.weight_ranges, METHODS)
@@ -121,7 +129,8 @@ class Quantize(Step):
             plan = fill(module, final, table, estimators, matches.choice)
             _check_integers_only(plan, table)
             _merge(plans, plan)
-        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(plans)), tuple(_skipped(module, plans)))
+        skipped = (*_skipped(module, plans), *_not_followed(self, plans, context.capabilities))
+        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(plans)), skipped)
 
 
 def _override(value: Any) -> Override:
@@ -168,7 +177,12 @@ class _Matches:
                 self.overrides.setdefault(node.name, []).append(override)
                 if override.keep_float:
                     self.forced[node.name] = f"kept in float on request ({override.layers})"
-        self.activations = {name: self._last(name, "activations", step.activations) for name in (node.name for node in calls(module))}
+        self.activations = {node.name: self._activations(node.name) for node in names}
+
+    def _activations(self, name: str) -> str:
+        """int8 and uint8 are one grid: plans speak of it as int8."""
+        asked = self._last(name, "activations", self.step.activations)
+        return "int8" if asked == "uint8" else asked
 
     def _last(self, name: str, field: str, default: str) -> str:
         return next((value for entry in reversed(self.overrides.get(name, [])) if (value := getattr(entry, field))), default)
@@ -184,7 +198,7 @@ class _Matches:
         granularity = self._last(node.name, "granularity", step.granularity)
         return Choice(
             weights=self._last(node.name, "weights", step.weights),
-            activations=self._last(node.name, "activations", step.activations),
+            activations=self._activations(node.name),
             granularity=granularity,
             group_size=step.group_size,
             weight_ranges=step.weight_ranges,
@@ -256,3 +270,19 @@ def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[
     for plan in plans:
         for name, why in plan.float_operators.items():
             yield Change(f"{layers[name]} ({', '.join(plan.serves)})", why)
+
+
+def _not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence[Capabilities]) -> Iterator[Change]:
+    """What was asked of weights and could not be had of a runtime's kernels, kind by kind."""
+    for table in tables:
+        plan = next(plan for plan in plans if table.name in plan.serves)
+        for kind in sorted({unit.kind for unit in plan.units.values() if "weight" in unit.weights}):
+            kernel = table.kernels[kind]
+            if step.granularity not in kernel.granularities:
+                yield Change(f"{step.granularity} scales of {kind} ({table.name})", f"its kernel takes {' or '.join(kernel.granularities)} scales")
+            if step.weights not in kernel.weights:
+                yield Change(
+                    f"{step.weights} weights of {kind} ({table.name})", f"its kernel takes {', '.join(kernel.weights)}: they are kept in 8 bits"
+                )
+        if step.full_range and table.restricted_weights:
+            yield Change(f"the full range of weights ({table.name})", "its kernels ask for [-127, 127]")

@@ -160,6 +160,25 @@ def test_layers_are_left_in_float_by_name_operator_or_kind():
         assert "conv2d" not in plan.units
 
 
+def test_what_a_kernel_does_not_take_is_said():
+    _, result, _ = quantized(
+        lambda net, x: net.layer(x), Quantize(granularity="per-group", group_size=4, weights="int4", full_range=True), layer=conv()
+    )
+    said = {entry.what for entry in result.skipped}
+    assert said == {"per-group scales of conv2d (fake)", "int4 weights of conv2d (fake)", "the full range of weights (fake)"}
+    assert result.model.plans[0].units["conv2d"].weights["weight"].scheme.granularity == "per-channel"
+
+
+def test_int8_and_uint8_activations_are_one_plan():
+    plans = [plan_of(lambda net, x: net.layer(x), Quantize(activations=dtype), layer=conv()) for dtype in ("int8", "uint8")]
+    assert plans[0] == plans[1]
+
+
+def test_constants_made_on_the_spot_are_not_listed():
+    plan = plan_of(lambda net, x: torch.sin(net.layer(x)) + x.new_zeros(x.shape), layer=conv())
+    assert set(plan.float_operators) == {"sin", "add"}
+
+
 def test_overrides_change_one_layer():
     step = Quantize(overrides=(Override("two", granularity="per-tensor", weights="int4"),))
     plan = plan_of(lambda net, x: net.two(net.one(x)), step, one=conv(), two=conv())
@@ -176,6 +195,13 @@ def test_sixteen_bit_activations_where_the_runtime_has_them():
     assert "int16" in left.float_operators["conv2d"]
 
 
+def test_one_network_has_activations_of_one_type() -> None:
+    """A kernel reads and writes one type; a layer of another would compute nonsense."""
+    with pytest.raises(RecipeError, match="one type in the whole network"):
+        Quantize(overrides=(Override(layers="head", activations="int16"),))
+    Quantize(activations="int16", overrides=(Override(layers="head", activations="int16", ranges="mse"),))
+
+
 def test_scales_that_are_powers_of_two():
     plan = plan_of(lambda net, x: torch.relu(net.layer(x)), Quantize(power_of_two=True, symmetric=True), layer=conv())
     scales = [scale for unit in plan.units.values() for encoding in unit.weights.values() for scale in encoding.scale]
@@ -186,7 +212,7 @@ def test_scales_that_are_powers_of_two():
 
 def test_tables_that_decide_alike_share_a_plan():
     tables = (TABLE, replace(TABLE, name="twin"), replace(TABLE, name="other", restricted_weights=False))
-    _, result, _ = quantized(lambda net, x: torch.relu(net.layer(x)), tables=tables, layer=conv())
+    _, result, _ = quantized(lambda net, x: torch.relu(net.layer(x)), Quantize(full_range=True), tables=tables, layer=conv())
     assert [plan.serves for plan in result.model.plans] == [("fake", "twin"), ("other",)]
     assert result.model.plan_for("twin") is result.model.plans[0]
     with pytest.raises(UnsupportedError, match="not for elsewhere"):

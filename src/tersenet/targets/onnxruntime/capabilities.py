@@ -58,7 +58,7 @@ def capabilities(cpu: str = "") -> Capabilities:
     name = cpu or this_cpu()
     if name not in SATURATES:
         raise RecipeError(unknown("instruction set of onnxruntime", name, SATURATES))
-    return Capabilities("onnxruntime", KERNELS, saturating_pairs=SATURATES[name], reasons=REASONS)
+    return Capabilities("onnxruntime", KERNELS, restricted_weights=False, saturating_pairs=SATURATES[name], reasons=REASONS)
 
 
 def this_cpu() -> str:
