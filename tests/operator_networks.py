@@ -122,6 +122,11 @@ WEIGHTED: Networks = {
         lambda: Formula(lambda x, attention: attention(x, x, x, need_weights=False)[0], nn.MultiheadAttention(12, 3, batch_first=True)),
         (TOKENS,),
     ),
+    "einsum": (lambda: Formula(lambda x, inside: torch.einsum("bqd,bkd->bqk", inside(x), x), nn.Linear(12, 12)), (TOKENS,)),
+    "causal attention": (
+        lambda: Formula(lambda x, inside: F.scaled_dot_product_attention(inside(x), x, x, is_causal=True), nn.Linear(12, 12)),
+        (TOKENS,),
+    ),
     "transformer": (lambda: nn.TransformerEncoderLayer(12, 3, 24, batch_first=True, activation="gelu"), (TOKENS,)),
 }
 
@@ -282,6 +287,8 @@ RECURRENT: Networks = {
     "lstm both ways": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, bidirectional=True, batch_first=True)), (TOKENS,)),
     "lstm projected": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, proj_size=3, batch_first=True)), (TOKENS,)),
     "lstm without biases": (lambda: Formula(lambda x, layer: layer(x)[0], nn.LSTM(12, 7, bias=False, batch_first=True)), (TOKENS,)),
+    "gru": (lambda: Formula(lambda x, layer: layer(x)[0], nn.GRU(12, 7, batch_first=True)), (TOKENS,)),
+    "gru both ways": (lambda: Formula(lambda x, layer: layer(x)[0], nn.GRU(12, 7, num_layers=2, bidirectional=True, batch_first=True)), (TOKENS,)),
     "lstm's last state": (
         lambda: Formula(lambda x, layer, head: head(layer(x)[1][0][-1]), nn.LSTM(12, 7, bidirectional=True, batch_first=True), nn.Linear(7, 3)),
         (TOKENS,),

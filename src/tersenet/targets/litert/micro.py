@@ -48,7 +48,7 @@ class MicroExporter:
         sources = write_sources(path, arena["bytes"], sorted({operator.code for operator in lowered.graph.operators}))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         note = f"needs an arena of {arena['bytes']} bytes, measured on this machine; pointers of 32 bits need less"
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, sources, (note,))
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, sources, (*lowered.notes, note))
 
 
 def refuse_missing(graph: Graph, layers: dict[str, str]) -> None:

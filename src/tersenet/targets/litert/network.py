@@ -17,6 +17,7 @@ from tersenet.graph.walk import calls, inputs, is_constant, layer_of, outputs, s
 from tersenet.model import Model
 from tersenet.schemes import Encoding
 from tersenet.target import ExportOptions
+from tersenet.targets.litert.decompose import decompose
 from tersenet.targets.litert.layout import Order, channels_last, identity
 from tersenet.targets.litert.lowering import Lowering, Stored
 from tersenet.targets.litert.operators.table import LOWERINGS
@@ -30,6 +31,7 @@ class Lowered:
     Args:
         names: graph node -> tensor, for every value that the file still has.
         orders: graph node -> the source's axes in the order in which that tensor has them.
+        notes: sentences for the report.
     """
 
     graph: Graph
@@ -37,6 +39,7 @@ class Lowered:
     outputs: tuple[Port, ...]
     names: dict[str, str]
     orders: dict[str, Order]
+    notes: tuple[str, ...] = ()
 
 
 def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
@@ -48,6 +51,7 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     if options.layout not in ("", "NHWC", "NCHW"):
         raise RecipeError(f"the layout of a LiteRT file must be NHWC or NCHW, got {options.layout!r}.")
     module = fixed(deployable(model), options.batch)
+    notes = decompose(module, LOWERINGS.keys())
     low = Lowering(module, model.plan_for(able.name), able.float_fuses, micro=able.floats == frozenset())
     integer_io = able.integer_io if options.integer_io is None else options.integer_io
     taken = [_input(low, node, spec, options.layout or "NHWC", integer_io) for node, spec in zip(inputs(module), model.inputs, strict=True)]
@@ -67,6 +71,7 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
         ports_out,
         {name: found[value.tensor] for name, value in held.items()},
         {name: value.order for name, value in held.items()},
+        notes,
     )
 
 
