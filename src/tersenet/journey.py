@@ -19,7 +19,7 @@ from tersenet.expectation import Expectation, expectation
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
 from tersenet.manifest import Manifest, entry
-from tersenet.measure.environment import environment, peak_rss_bytes
+from tersenet.measure.environment import check_conditions, environment, peak_rss_bytes
 from tersenet.measure.quality import evaluate
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
@@ -63,6 +63,9 @@ class Settings:
     layers: bool = False
     sure: bool = False
     progress: Progress = _silent
+
+    def __post_init__(self) -> None:
+        check_conditions(self.threads, self.seed)
 
 
 def compress(
@@ -188,15 +191,15 @@ class _Journey:
             start = time.perf_counter()
             before = results[-1].model if results else self.network
             key = signature(step=step.to_json(), model=before.fingerprint, data=self.data.fingerprint, tables=[repr(one) for one in tables])
-            results.append(self._restored(key, before) or self._kept(key, step.apply(before, context)))
+            results.append(self._restored(key, before) or self._kept(key, before, step.apply(before, context)))
             seconds = time.perf_counter() - start
             trail.append(TrailEntry(step.kind, round(seconds, 3), results[-1].changed, results[-1].skipped))
             self._say(f"{step.kind}: {seconds:.1f} s; " + "; ".join(f"{change.what}: {change.why}" for change in results[-1].changed))
         return results, trail
 
-    def _kept(self, key: str, result: StepResult) -> StepResult:
+    def _kept(self, key: str, before: Model, result: StepResult) -> StepResult:
         """A step's result, kept for a resumed run where it changed nothing but the plans."""
-        if result.model.without_plans().fingerprint == self.network.fingerprint:
+        if result.model.without_plans().fingerprint == before.without_plans().fingerprint:
             record = {"plans": [plan.to_json() for plan in result.model.plans], "changed": _rows(result.changed), "skipped": _rows(result.skipped)}
             self.run.steps.put(key, lambda folder: write_file(folder / "result.json", json.dumps(record)))
         return result

@@ -12,6 +12,8 @@ from rich.text import Text
 
 LONG = 5  # entries of a list, beyond which a column is no place for it
 
+LONG_LINE = 100
+
 
 def print_listing(found: Any, console: Console | None = None) -> None:
     """Print facts: mappings as indented lines, lists of like mappings as tables."""
@@ -28,7 +30,7 @@ def _lines(found: Any, depth: int) -> list[RenderableType]:
     if isinstance(found, Mapping):
         lines: list[RenderableType] = []
         for key, value in found.items():
-            if isinstance(value, Mapping) or _is_rows(value) or (isinstance(value, list) and value and isinstance(value[0], str) and len(value) > 1):
+            if isinstance(value, Mapping) or _is_rows(value) or _is_long(value):
                 lines += [Text(f"{indent}{key}:"), *_lines(value, depth + 1)]
             else:
                 lines.append(Text(f"{indent}{key}: {_short(value)}"))
@@ -36,6 +38,11 @@ def _lines(found: Any, depth: int) -> list[RenderableType]:
     if isinstance(found, list):
         return [Text(f"{indent}- {_short(value)}") for value in found]
     return [Text(f"{indent}{_short(found)}")]
+
+
+def _is_long(value: Any) -> bool:
+    """Sentences, a line each; short words stay on one line."""
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], str) and sum(len(word) for word in value) > LONG_LINE
 
 
 def _is_rows(value: Any) -> bool:
