@@ -130,6 +130,7 @@ WEIGHTED: Networks = {
     "transformer": (lambda: nn.TransformerEncoderLayer(12, 3, 24, batch_first=True, activation="gelu"), (TOKENS,)),
 }
 
+
 def _after_conv(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], nn.Module]:
     """A function of an image that a convolution made (so that it lies channels last), in front of a convolution."""
     return lambda: Formula(lambda x, conv: function(conv(x)), _conv(6, 8, 3, padding=1))

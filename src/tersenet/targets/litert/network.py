@@ -127,5 +127,3 @@ def _port(low: Lowering, names: dict[int, str], spec: TensorSpec, tensor: int, o
     layout = "".join(spec.layout[axis] for axis in order) if len(spec.layout) == len(order) else ""
     numbers = {} if encoding is None else {"scale": encoding.scale[0], "zero_point": encoding.zero_point[0]}
     return Port(names[tensor], held.shape, held.dtype, layout, spec.name, order, **numbers)  # type: ignore[arg-type]
-
-

@@ -258,4 +258,3 @@ def elu_kernel(low: Lowering, node: fx.Node) -> None:
         low.result(node, "ELU", (value.tensor,), value.order, value.columns)
     else:
         composed(elu)(low, node)
-

@@ -191,4 +191,3 @@ def to_type(low: Lowering, node: fx.Node) -> None:
     wanted = dtype_of(node)
     assert wanted is not None
     low.define(node, Stored(cast(low, value.tensor, wanted), value.order))
-

@@ -102,4 +102,3 @@ def _at_end(low: Lowering, tensor: int, time_axis: int, *, backwards: bool) -> i
     end = [first + size for first, size in zip(begin, sizes, strict=True)]
     taken = cut(low, tensor, sizes, begin, end, [1, 1, 1])
     return low.reshape(taken, [size for axis, size in enumerate(shape) if axis != time_axis])
-

@@ -229,4 +229,3 @@ def norm(low: Lowering, node: fx.Node) -> None:
     made = moments.do("SQRT", total) if arguments["ord"] == 2 else total
     order = value.order if keep else without(value.order, axes)
     low.define(node, Stored(low.reshape(made, stored(shape_of(node), order)), order))
-

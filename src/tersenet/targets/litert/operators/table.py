@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import fx
 
 from tersenet.targets.litert.lowering import Lowering
-from tersenet.targets.litert.operators import activation, convolution, elementwise, indexing, movement, pooling, recurrent, reduction
+from tersenet.targets.litert.operators import activation, convolution, elementwise, indexing, movement, padding, pooling, recurrent, reduction
 
 Lower = Callable[[Lowering, fx.Node], None]
 
@@ -78,11 +78,11 @@ LOWERINGS: dict[str, Lower] = {
     "select": movement.select,
     "reshape": movement.reshape,
     "permute": movement.permute,
-    "pad": movement.pad,
-    "reflection_pad": movement.pad,
-    "pixel_shuffle": movement.pixel_shuffle,
-    "pixel_unshuffle": movement.pixel_unshuffle,
-    "channel_shuffle": movement.channel_shuffle,
+    "pad": padding.pad,
+    "reflection_pad": padding.pad,
+    "pixel_shuffle": padding.pixel_shuffle,
+    "pixel_unshuffle": padding.pixel_unshuffle,
+    "channel_shuffle": padding.channel_shuffle,
     "expand": indexing.expand,
     "tile": indexing.tile,
     "flip": indexing.flip,
