@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from tersenet.capabilities import Capabilities
-from tersenet.errors import RecipeError, UnsupportedError
+from tersenet.errors import UnsupportedError
 from tersenet.formats.tflite import Graph
 from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
@@ -48,8 +48,6 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     Raises:
         UnsupportedError: an operator that is in no table, or whose arguments the runtime cannot honour.
     """
-    if options.layout not in ("", "NHWC", "NCHW"):
-        raise RecipeError(f"the layout of a LiteRT file must be NHWC or NCHW, got {options.layout!r}.")
     module = fixed(deployable(model), options.batch)
     notes = decompose(module, LOWERINGS.keys())
     low = Lowering(module, model.plan_for(able.name), able.float_fuses, micro=able.floats == frozenset())
