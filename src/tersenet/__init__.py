@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from tersenet.errors import WITHOUT_TORCH, MissingDependencyError
+
 __version__ = "0.1.0"
 
 # name -> module that has it
@@ -35,7 +37,13 @@ FACE = {
 def __getattr__(name: str) -> Any:
     if name not in FACE:
         raise AttributeError(f"module 'tersenet' has no attribute {name!r}")
-    return getattr(import_module(FACE[name]), name)
+    try:
+        module = import_module(FACE[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(WITHOUT_TORCH) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

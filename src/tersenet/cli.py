@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import tersenet
-from tersenet.errors import TersenetError
+from tersenet.errors import WITHOUT_TORCH, TersenetError
 from tersenet.progress import Progress
 
 if TYPE_CHECKING:  # a report is loaded with everything that it draws on
@@ -41,13 +41,13 @@ def tersenet_command() -> None:
 @click.option("--max-memory", default=None, metavar="SIZE", help="of one run")
 @click.option("--io", "io_type", type=click.Choice(["float", "int8"]), default=None, help="what the file takes and returns")
 @click.option("--layout", type=click.Choice(["nhwc", "nchw"]), default=None, help="of image inputs in the file")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="of files that fix one")
+@click.option("--batch", type=int, default=1, show_default=True, help="of files that fix one")
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
 @click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
 @click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
 @click.option("--out", default=None, type=click.Path(), help="folder of the run")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="that runtimes are given")
+@click.option("--threads", type=int, default=1, show_default=True, help="that runtimes are given")
 @click.option("--layers", is_flag=True, help="compare the files with the simulation layer by layer, where the runtime lets one look")
 @click.option("--sure", is_flag=True, help="the worse ends of intervals must meet the budget too")
 @click.option("--trust", is_flag=True, help="read files that would run code that came with them")
@@ -79,7 +79,7 @@ def _settings(options: dict[str, Any], progress: Progress) -> Any:
 @click.argument("file", type=click.Path())
 @click.option("--data", "source", required=True, help="what judges: as in compress")
 @click.option("--against", default=None, type=click.Path(), help="another file, timed in turn and compared on the same samples")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
 def measure(file: str, source: str, against: str | None, threads: int, seed: int, as_json: bool) -> int:
@@ -178,6 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except TersenetError as error:
         click.echo(f"tersenet: {error}", err=True)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        click.echo(f"tersenet: {WITHOUT_TORCH}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         given = sys.argv[1:] if arguments is None else arguments

@@ -60,6 +60,7 @@ class UntrustedError(TersenetError):
     """Reading this file would execute code that came with it; only ``--trust`` allows that."""
 
 
+WITHOUT_TORCH = "torch is needed here and is not installed: pip install 'tersenet[torch]'"
 # A network has hundreds of layers; an error that lists them all is not read.
 MOST_SHOWN = 30
 

@@ -12,6 +12,7 @@ from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.errors import DataError, MissingDependencyError
 from tersenet.manifest import beside
+from tersenet.measure.environment import check_conditions
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare
@@ -46,6 +47,7 @@ def evaluate(
     Returns:
         Plain facts, as ``tersenet measure --json`` prints them.
     """
+    check_conditions(threads, seed)
     artifact, target = opened(Path(file), threads)
     bound = _bound(data, artifact, seed)
     scores = scores_of(artifact, bound.evaluation, bound.task, progress=progress)

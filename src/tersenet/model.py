@@ -79,12 +79,25 @@ class Model:
 
         Returns:
             One array, or a tuple where the network has several outputs.
+
+        Raises:
+            DataError: too many arrays, too few, or such as the network fails on.
         """
         arrays = ordered(inputs, self.inputs)
         with torch.no_grad():
-            results = self.graph(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            try:
+                results = self.graph(*tensors)
+            except (IndexError, RuntimeError, ValueError) as error:
+                raise DataError(fails_on("these samples", error)) from error
         flat = [result.numpy() for result in (results if isinstance(results, tuple | list) else (results,))]
         return flat[0] if len(flat) == 1 else tuple(flat)
+
+
+def fails_on(what: str, error: Exception) -> str:
+    """The sentence for a network that torch could not run."""
+    shapes_or_tokens = "their shapes, and whole numbers such as tokens, must be such as the network was made for"
+    return f"the network fails on {what}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}; {shapes_or_tokens}."
 
 
 def ordered(inputs: tuple[Any, ...], specs: tuple[TensorSpec, ...]) -> list[np.ndarray]:

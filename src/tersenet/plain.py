@@ -7,6 +7,7 @@ version reads a newer one's record.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 import typing
@@ -68,6 +69,17 @@ def from_plain(cls: type[T], record: Any, where: str = "record") -> T:
     return cls(**values)
 
 
+def check_fields(value: Any, where: str) -> None:
+    """Hold the fields of a dataclass that somebody has made to their types, as `from_plain` does.
+
+    Raises:
+        InputError: a value has another type than it must have.
+    """
+    hints = typing.get_type_hints(type(value))
+    for entry in fields(value):
+        _checked(hints[entry.name], getattr(value, entry.name), f"{where}.{entry.name}")
+
+
 def _key(entry: Field[Any]) -> Any:
     return entry.metadata.get("key", entry.name)
 
@@ -79,16 +91,29 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
-        return _checked(next(part for part in parts if part is not type(None)), value, where)
+        return _checked_union([part for part in parts if part is not type(None)], value, where)
     if origin is tuple:
         return _checked_tuple(parts, value, where)
-    if origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return _checked_mapping(parts, value, where)
+    if not isinstance(hint, type):
+        return value
+    if is_dataclass(hint) and isinstance(value, hint):
+        check_fields(value, where)
+        return value
     if hasattr(hint, "from_json"):
         return hint.from_json(value)
     if is_dataclass(hint):
-        return from_plain(hint, value, where)  # type: ignore[arg-type]  # a class, not an instance
+        return from_plain(hint, value, where)
     return _checked_scalar(hint, value, where)
+
+
+def _checked_union(parts: list[Any], value: Any, where: str) -> Any:
+    """The value as the first of some types that it fits."""
+    for part in parts[:-1]:
+        with contextlib.suppress(InputError):
+            return _checked(part, value, where)
+    return _checked(parts[-1], value, where)
 
 
 def _checked_tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

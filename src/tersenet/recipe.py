@@ -74,18 +74,21 @@ def find_recipe(name: str) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe {name} cannot be read: {error}.") from error
-    return Recipe.from_json(_parsed(text, path))
+    try:
+        return Recipe.from_json(_parsed(text, path))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
 
 
 def _parsed(text: str, path: Path) -> Any:
     if path.suffix == ".json":
         try:
             return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise RecipeError(f"the recipe {path} is not JSON: {error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"the recipe is not JSON: {error}.") from error
     import yaml
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the recipe {path} is not YAML: {error}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"the recipe is not YAML: {error}.") from error

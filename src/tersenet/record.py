@@ -313,7 +313,10 @@ class Report:
             raise OutputError(f"{folder} must be the folder of a run; its {FILE_NAME} cannot be read: {error.strerror}.") from error
         except (ValueError, RecursionError) as error:
             raise OutputError(f"{path} is not JSON: {error}.") from error
-        report = cls.from_json(record)
+        try:
+            report = cls.from_json(record)
+        except OutputError as error:
+            raise OutputError(f"{path}: {error}") from error
         object.__setattr__(report, "folder", Path(folder))
         return report
 

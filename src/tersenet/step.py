@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tersenet.errors import DataError, RecipeError, TersenetError, unknown
+from tersenet.errors import DataError, InputError, RecipeError, TersenetError, unknown
+from tersenet.plain import check_fields
 
 if TYPE_CHECKING:
     from tersenet.capabilities import Capabilities
@@ -78,6 +79,12 @@ class Step:
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        try:
+            check_fields(self, f"step {self.kind}")
+        except RecipeError:
+            raise
+        except InputError as error:
+            raise RecipeError(str(error)) from error
         self.check()
 
     def check(self) -> None:

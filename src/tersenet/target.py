@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tersenet.errors import InputError
 from tersenet.tensors import Port
 
 if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
     from tersenet.capabilities import Capabilities
     from tersenet.model import Model
+
+LARGEST_BATCH = 2**16
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class ExportOptions:
     batch: int = 1
     cpu: str = ""
     format: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= LARGEST_BATCH:
+            raise InputError(f"a file's batch must be a whole number from 1 to {LARGEST_BATCH}, got {self.batch!r}.")
+        if self.layout not in ("", "NHWC", "NCHW"):
+            raise InputError(f"the layout of a file's images must be NHWC or NCHW, got {self.layout!r}.")
 
 
 @dataclass(frozen=True)

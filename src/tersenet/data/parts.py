@@ -105,10 +105,16 @@ class Data:
         Raises:
             DataError: shapes or dtypes do not fit (both are named), or a label has no class.
         """
+        try:
+            return self._bound(inputs, outputs)
+        except DataError as error:
+            raise error if str(error).startswith(f"{self.name}: ") else DataError(f"{self.name}: {error}") from error
+
+    def _bound(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Data:
         named = {part: _in_order(found, inputs) if found else found for part, found in self.parts()}
         sample = next((part for part in named.values() if part), None)
         if sample is None:
-            raise DataError(f"{self.name}: the data are empty; a network needs samples.")
+            raise DataError("the data are empty; a network needs samples.")
         image = self.task.name == "image-classification"
         preparation = tuple(bound(way, array, spec, image) for way, array, spec in zip(sample.preparation, sample.inputs, inputs, strict=True))
         for part, found in named.items():
@@ -123,7 +129,10 @@ class Data:
             return
         classes = max(outputs[0].shape[1], 2)
         for name, part in self.parts():
-            if part.labels is not None and part.labels.ndim == 1 and part.labels.max() >= classes:
+            if part.labels is not None and part.labels.ndim != 1:
+                wanted = f"the network has one vote among {classes} classes for a sample, which takes one label a sample"
+                raise DataError(f"the {name} part's labels have shape {part.labels.shape[1:]} a sample; {wanted}.")
+            if part.labels is not None and part.labels.max() >= classes:
                 highest = f"the {name} part's labels are out of range: the highest is {part.labels.max()}"
                 raise DataError(f"{highest}, and the network has {classes} classes (0..{classes - 1}).")
 

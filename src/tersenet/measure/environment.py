@@ -8,6 +8,7 @@ import resource
 import sys
 from typing import Any
 
+from tersenet.errors import InputError
 from tersenet.measure.cpu import cores, cpu, instruction_sets
 
 DISTRIBUTIONS = (
@@ -24,6 +25,9 @@ DISTRIBUTIONS = (
     "scikit-learn",
 )
 
+# More would only wait for one another, and a runtime that is asked for a million starts a million.
+MOST_THREADS = 256
+
 
 def versions(distributions: tuple[str, ...] = DISTRIBUTIONS) -> dict[str, str]:
     """Installed version by distribution, those that are absent left out."""
@@ -34,6 +38,17 @@ def versions(distributions: tuple[str, ...] = DISTRIBUTIONS) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def check_conditions(threads: int, seed: int) -> None:
+    """Hold what a run or a measurement is given to what runtimes and generators take.
+
+    Raises:
+        InputError: threads beyond 1..`MOST_THREADS`, a seed beyond 32 bits, or no whole numbers.
+    """
+    for what, value, low, high in (("threads", threads, 1, MOST_THREADS), ("a seed", seed, 0, 2**32 - 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InputError(f"{what} must be a whole number from {low} to {high}, got {value!r}.")
 
 
 def environment(threads: int = 1) -> dict[str, Any]:

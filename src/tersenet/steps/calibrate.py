@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from tersenet.errors import DataError
+from tersenet.model import fails_on
 from tersenet.numerics.ranges import Estimator
 
 
@@ -48,12 +49,17 @@ def calibrate(
         The number of samples seen.
 
     Raises:
-        DataError: a value that is NaN or infinite, with the name of the operator that made it; or no samples at all.
+        DataError: samples that the network fails on (a token beyond its table); a value that is NaN or infinite, with the
+            name of the operator that made it; or no samples at all.
     """
     observer, seen = Observer(module, estimators), 0
     with torch.no_grad():
         for arrays in batches:
-            observer.run(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            try:
+                observer.run(*tensors)
+            except (IndexError, RuntimeError, ValueError) as error:
+                raise DataError(fails_on("the calibration samples", error)) from error
             seen += len(arrays[0])
             progress(seen)
     if not seen:

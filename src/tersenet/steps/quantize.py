@@ -92,7 +92,10 @@ class Quantize(Step):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep_float", _patterns(self.keep_float))
-        object.__setattr__(self, "overrides", tuple(_override(value) for value in self.overrides))
+        if isinstance(self.range_numbers, Mapping):
+            object.__setattr__(self, "range_numbers", tuple(self.range_numbers.items()))
+        if isinstance(self.overrides, list | tuple):
+            object.__setattr__(self, "overrides", tuple(_override(value) for value in self.overrides))
         super().__post_init__()
 
     def check(self) -> None:
@@ -106,6 +109,9 @@ class Quantize(Step):
                     "set activations for the step, or leave these layers in float (keep_float)."
                 )
         _check_numbers(self)
+        for name in ("weights", "activations", "granularity", "weight_ranges"):
+            if not getattr(self, name):
+                raise RecipeError(f"quantize needs {name}; leave the option out for {getattr(Quantize, name)}.")
         estimator(self.ranges, **dict(self.range_numbers))
         _check_name("weight_ranges", self.weight_ranges, METHODS)
         if (self.granularity == "per-group") != (self.group_size > 0):
@@ -148,7 +154,8 @@ def _override(value: Any) -> Override:
 
 
 def _patterns(given: Any) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    """One pattern, or a list of them; anything else is left for the check of types."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else given
 
 
 def _check_numbers(entry: Quantize | Override) -> None:
