@@ -54,6 +54,8 @@ WEIGHTED: Networks = {
     "conv relu6": (lambda: nn.Sequential(_conv(6, 8, 3), nn.ReLU6()), (IMAGE,)),
     "conv hardtanh": (lambda: nn.Sequential(_conv(6, 8, 3), nn.Hardtanh()), (IMAGE,)),
     "conv pad conv": (lambda: nn.Sequential(_conv(6, 8, 3), nn.ZeroPad2d((0, 1, 0, 1)), _conv(8, 4, 3, stride=2)), (IMAGE,)),
+    "pad conv without bias": (lambda: nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), _conv(6, 4, 3, stride=2, bias=False)), ((2, 6, 10, 12),)),
+    "conv3d": (lambda: nn.Conv3d(3, 4, 3, stride=(1, 2, 1), padding=1), ((2, 3, 5, 6, 7),)),
     "conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), (SEQUENCE,)),
     "conv1d chain": (
         lambda: nn.Sequential(nn.Conv1d(6, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 8, 3, stride=2, groups=8), nn.MaxPool1d(2), nn.Conv1d(8, 4, 1)),

@@ -203,6 +203,8 @@ class Lowering:
             layout: source axes in the file's order.
             columns: a permutation of the source's axis 1.
         """
+        if not is_constant(argument):
+            raise self.refuse(node, f"its {name} must be a constant, and this one is computed while the network runs")
         tensor, unit = constant(self.module, argument), self.unit(node)
         encoding = unit.weights.get(name) if unit is not None else None
         numbers, dtype = None, "float32"
@@ -227,7 +229,7 @@ class Lowering:
         return self.array(quantize(held, encoding).numpy(), "int64" if input_dtype == "int16" else "int32", numbers_of(encoding))
 
     def _bias_encoding(self, node: fx.Node, unit: Unit) -> Encoding:
-        source = self.grid_for(node, tensor_inputs(node)[0], 0)
+        source = self.plan.uses.get(f"{node.name}:0") or self.plan.values.get(tensor_inputs(node)[0].name)
         if source is None or "weight" not in unit.weights:
             raise TersenetError(f"the plan runs {node.name} in integers but has no encoding of its input or weight; this is a defect of the plan.")
         return bias_encoding(source, unit.weights["weight"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from tersenet.capabilities import Capabilities
-from tersenet.errors import UnsupportedError
+from tersenet.errors import RecipeError, UnsupportedError, unknown
 from tersenet.formats.tflite import Graph
 from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
@@ -46,8 +46,11 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     """Lower a network for a runtime that has `able`.
 
     Raises:
+        RecipeError: an option of one format alone; these files have none.
         UnsupportedError: an operator that is in no table, or whose arguments the runtime cannot honour.
     """
+    for name in options.format:
+        raise RecipeError(unknown(f"option of {able.name}", name, ()))
     module = fixed(deployable(model), options.batch)
     notes = decompose(module, LOWERINGS.keys())
     low = Lowering(module, model.plan_for(able.name), able.float_fuses, micro=able.floats == frozenset())

@@ -11,7 +11,7 @@ from torch import fx
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, is_constant, shape_of
 from tersenet.targets.litert.layout import axis_last, channels_last, identity
-from tersenet.targets.litert.lowering import Lowering, Stored
+from tersenet.targets.litert.lowering import Lowering, Stored, same_grid
 
 SAME, VALID = 0, 1
 Sides = tuple[int, int]  # before and behind
@@ -66,6 +66,26 @@ def _with_height(low: Lowering, weight: int) -> int:
     return low.array(held.data[:, None], held.dtype, numbers)
 
 
+def convolution_of_volumes(low: Lowering, node: fx.Node) -> None:
+    """conv3d, in floats."""
+    arguments = bind(node)
+    if arguments["groups"] != 1:
+        raise low.refuse(node, "convolutions of volumes have one group there; write it as one convolution for each group")
+    value = low.read(node, arguments["input"], channels_last(5), 0)
+    value = low.convert(value, value.order, None, tuple(shape_of(arguments["input"])))
+    tensor, shape = value.tensor, low.tensors[value.tensor].shape
+    pads = [int(size) for size in arguments["padding"]]
+    if any(pads):
+        table = [(0, 0), *((size, size) for size in pads), (0, 0)]
+        tensor = low.like("PAD", (tensor, low.array(table, "int32")), tensor, [size + sum(sides) for size, sides in zip(shape, table, strict=True)])
+    weight = low.weight(node, arguments["weight"], "weight", [2, 3, 4, 1, 0])
+    inputs = (tensor, weight, low.bias(node, arguments["bias"], shape_of(node)[1], "float32"))
+    depth, rows, columns = arguments["stride"]
+    options = {"padding": VALID, "strideD": depth, "strideH": rows, "strideW": columns, "fusedActivationFunction": low.activation(node)}
+    dilations = dict(zip(("dilationDFactor", "dilationHFactor", "dilationWFactor"), arguments["dilation"], strict=True))
+    low.result(node, "CONV_3D", inputs, channels_last(5), **options, **dilations)
+
+
 def as_image(low: Lowering, tensor: int) -> int:
     """A stored sequence (N, W, C) as an image (N, 1, W, C); an image is one."""
     shape = low.tensors[tensor].shape
@@ -99,7 +119,7 @@ def without_pad(low: Lowering, node: fx.Node, source: fx.Node, pads: list[Sides]
     sides = [(amounts[index], amounts[index + 1]) for index in range(0, min(len(amounts), spatial), 2)]
     sides = [(0, 0)] * (2 - len(sides)) + sides[::-1] if rank == 4 else [(0, 0), *sides]
     inner = arguments["self"]
-    if low.plan.values.get(inner.name) != low.plan.values.get(source.name):
+    if not same_grid(low.plan.values.get(inner.name), low.plan.values.get(source.name)):
         return source, pads
     return inner, [(first[0] + second[0], first[1] + second[1]) for first, second in zip(pads, sides, strict=True)]
 

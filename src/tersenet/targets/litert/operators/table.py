@@ -18,6 +18,7 @@ Lower = Callable[[Lowering, fx.Node], None]
 LOWERINGS: dict[str, Lower] = {
     "conv1d": convolution.convolution,
     "conv2d": convolution.convolution,
+    "conv3d": convolution.convolution_of_volumes,
     "depthwise_conv1d": convolution.convolution,
     "depthwise_conv2d": convolution.convolution,
     "conv_transpose1d": convolution.transposed_convolution,
