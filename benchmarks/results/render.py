@@ -1,0 +1,186 @@
+"""Draws the results beside this file as tables, between the markers of README.md and README.zh.md.
+
+python benchmarks/results/render.py            writes
+python benchmarks/results/render.py --check    fails where a page is not what the results say
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+PAGES = {"README.md": "en", "README.zh.md": "zh"}
+NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
+TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
+OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
+
+TEXT = {
+    "en": {
+        "network": "network",
+        "runtime": "runtime",
+        "size": "int8 file, bytes",
+        "smallest": "smallest peer's",
+        "ratio": "ratio",
+        "least": "against weights, biases and scales alone",
+        "time": "int8, ms",
+        "peer_time": "the runtime's own quantizer, ms",
+        "time_ratio": "ratio (95 % interval)",
+        "speedup": "times faster than float",
+        "operators": "operators, ours / theirs",
+        "drop": "mean drop, points",
+        "worst": "worst of five draws",
+        "peer_drop": "best peer's mean",
+        "agreement": "file agrees with simulation",
+        "figure": "figure",
+        "limit": "limit",
+        "measured": "measured",
+        "bytes_title": "**Bytes**",
+        "latency_title": "**Latency**, one thread, both files in turn within one process",
+        "accuracy_title": "**Accuracy**, float against int8 in the runtime, 5,000 lossy CIFAR-10 images",
+        "cost_title": "**What it costs**",
+        "on": "Measured on {cpu} ({cores} cores): {versions}. Each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
+        "seconds": "calibration over plain forward passes, {estimator}, {network}",
+        "memory": "peak memory, 4,096 samples over 256, {estimator}",
+        "plan to .tflite": "seconds from the calibrated plan to .tflite, {network}",
+        "compress --to litert, measuring left out": "seconds of `compress --to litert`, 256 images, measuring left out, {network}",
+        "tersenet demo": "seconds of `tersenet demo`",
+    },
+    "zh": {
+        "network": "网络",
+        "runtime": "运行时",
+        "size": "int8 文件（字节）",
+        "smallest": "同类工具中最小的文件",
+        "ratio": "比值",
+        "least": "与仅权重、偏置和缩放系数之比",
+        "time": "int8（毫秒）",
+        "peer_time": "运行时自带量化器（毫秒）",
+        "time_ratio": "比值（95 % 区间）",
+        "speedup": "相对浮点的加速倍数",
+        "operators": "算子数（我们 / 对方）",
+        "drop": "平均下降（百分点）",
+        "worst": "五次抽样中最差",
+        "peer_drop": "同类工具最佳平均值",
+        "agreement": "文件与仿真一致率",
+        "figure": "指标",
+        "limit": "上限",
+        "measured": "实测",
+        "bytes_title": "**文件大小**",
+        "latency_title": "**延迟**：单线程，两个文件在同一进程中交替运行",
+        "accuracy_title": "**精度**：浮点与运行时中 int8 的对比，5,000 张有损 CIFAR-10 图像",
+        "cost_title": "**开销**",
+        "on": "测量平台：{cpu}（{cores} 核）；{versions}。每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
+        "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
+        "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
+        "plan to .tflite": "从校准后的方案到 .tflite 的秒数，{network}",
+        "compress --to litert, measuring left out": "`compress --to litert` 的秒数（256 张图像，不含测量），{network}",
+        "tersenet demo": "`tersenet demo` 的秒数",
+    },
+}
+
+
+def record(name: str) -> dict[str, Any]:
+    """One benchmark's results; without rows where it has not been run."""
+    path = HERE / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+
+
+def where(rows: Iterable[dict[str, Any]], **key: Any) -> list[dict[str, Any]]:
+    """The rows with these fields."""
+    return [row for row in rows if all(row.get(name) == value for name, value in key.items())]
+
+
+def table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Markdown."""
+    return ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)]
+
+
+def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The networks and runtimes that rows speak of, in the order of the lists above."""
+    found = {(row["network"], row["target"]) for row in rows}
+    return [(network, target) for network in NETWORKS for target in TARGETS if (network, target) in found]
+
+
+def bytes_table(words: dict[str, str]) -> list[str]:
+    rows, lines = record("bytes")["rows"], []
+    for network, target in pairs(rows):
+        here = where(rows, network=network, target=target)
+        peers = [row for row in here if row["against"] not in ("least", "float twin")]
+        least = where(here, against="least")
+        peer = min(peers, key=lambda row: row["other_bytes"], default=None)
+        theirs = [f"{peer['other_bytes']:,} ({peer['against']})", f"{peer['value']:.3f}"] if peer else ["", ""]
+        against = f"{least[0]['value']:.3f}" if least else ""
+        lines.append([NETWORKS[network], TARGETS[target], f"{here[0]['bytes']:,}", *theirs, against])
+    return table([words[key] for key in ("network", "runtime", "size", "smallest", "ratio", "least")], lines)
+
+
+def latency_table(words: dict[str, str]) -> list[str]:
+    rows, lines = where(record("latency")["rows"], file="int8"), []
+    for network, target in pairs(rows):
+        here = where(rows, network=network, target=target)
+        speedup = " / ".join(f"{1 / row['value']:.2f}" for row in where(here, against="float twin"))
+        for peer in OWN[target]:
+            for row in where(here, against=peer):
+                low, high = row["ci95"]
+                times = [f"{row['ms']:.3f}", f"{row['other_ms']:.3f} ({peer})", f"{row['value']:.3f} ({low:.3f} to {high:.3f})"]
+                lines.append([NETWORKS[network], TARGETS[target], *times, speedup, f"{row['operators']} / {row['other_operators']}"])
+    return table([words[key] for key in ("network", "runtime", "time", "peer_time", "time_ratio", "speedup", "operators")], lines)
+
+
+def accuracy_table(words: dict[str, str]) -> list[str]:
+    rows, lines = record("accuracy")["rows"], []
+    for network, target in pairs(rows):
+        here = {row["figure"]: row for row in where(rows, network=network, target=target, seed="all")}
+        drops = [f"{here[name]['value']:.2f}" if name in here else "" for name in ("mean drop", "worst drop")]
+        peer = here.get("behind the best peer")
+        theirs = f"{here['mean drop']['value'] - peer['value']:.2f} ({peer['peer']})" if peer else ""
+        agreed = f"{100 * here['least agreement']['value']:.2f} %" if "least agreement" in here else ""
+        lines.append([NETWORKS[network], TARGETS[target], *drops, theirs, agreed])
+    return table([words[key] for key in ("network", "runtime", "drop", "worst", "peer_drop", "agreement")], lines)
+
+
+def cost_table(words: dict[str, str]) -> list[str]:
+    rows = [row for name in ("calibration", "export_time", "demo_time") for row in record(name)["rows"]]
+    lines = []
+    for row in rows:
+        network = NETWORKS.get(row.get("network", ""), "")
+        lines.append([words[row["figure"]].format(estimator=row.get("estimator"), network=network), f"{row['limit']:g}", f"{row['value']:.4g}"])
+    return table([words[key] for key in ("figure", "limit", "measured")], lines)
+
+
+def drawn(language: str) -> str:
+    """Everything between the markers."""
+    words = TEXT[language]
+    machine = record("bytes")["environment"]
+    named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in named if name in machine["versions"])
+    parts = [[words["on"].format(cpu=machine["cpu"], cores=machine["cores"], versions=versions)]]
+    for name, draw in (("bytes", bytes_table), ("latency", latency_table), ("accuracy", accuracy_table), ("cost", cost_table)):
+        parts += [[words[f"{name}_title"]], draw(words)]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def main(check: bool) -> int:
+    """Write the pages, or only compare."""
+    stale = []
+    for name, language in PAGES.items():
+        path = HERE.parents[1] / name
+        page = path.read_text(encoding="utf-8") if path.exists() else ""
+        if BEGIN not in page or END not in page:
+            print(f"{name} has no {BEGIN} ... {END}")
+            continue
+        wanted = f"{page[: page.index(BEGIN)]}{BEGIN}\n{drawn(language)}\n{page[page.index(END) :]}"
+        if wanted != page:
+            stale.append(name)
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+    print(f"{'stale' if check else 'written'}: {', '.join(stale) or 'none'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""What every benchmark writes: one small JSON with its rows, and what they were measured on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tersenet.measure.environment import environment
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+class Results:
+    """The rows of one benchmark; each is written as it comes, so that an interrupted run goes on where it was.
+
+    Args:
+        name: of the benchmark, and of its file.
+        keys: fields of a row that say which one it is.
+        seed: of whatever is random in it.
+    """
+
+    def __init__(self, name: str, keys: Sequence[str], seed: int = 0) -> None:
+        self.path, self.keys, self.seed = RESULTS / f"{name}.json", tuple(keys), seed
+        self.rows: list[dict[str, Any]] = json.loads(self.path.read_text())["rows"] if self.path.exists() else []
+        self.started = time.perf_counter()
+
+    def has(self, **key: Any) -> bool:
+        """Whether the row is there already."""
+        return any(all(row[name] == key[name] for name in self.keys) for row in self.rows)
+
+    def put(self, **row: Any) -> None:
+        """Add a row, or replace the one of the same key, and say it."""
+        if "limit" in row and row.get("value") is not None:
+            row["met"] = row["value"] <= row["limit"] if row.pop("at_most", True) else row["value"] >= row["limit"]
+        row["seconds"] = round(time.perf_counter() - self.started, 1)
+        self.rows = [other for other in self.rows if any(other[name] != row[name] for name in self.keys)] + [row]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"benchmark": self.path.stem, "seed": self.seed, "environment": environment(), "rows": self.rows}
+        self.path.write_text(json.dumps(record, indent=1) + "\n")
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        self.started = time.perf_counter()
