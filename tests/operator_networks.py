@@ -67,6 +67,8 @@ WEIGHTED: Networks = {
     "transposed padded": (lambda: nn.ConvTranspose2d(6, 8, 4, stride=2, padding=1), (IMAGE,)),
     "transposed output padding": (lambda: nn.ConvTranspose2d(6, 8, 3, stride=2, padding=1, output_padding=1), (IMAGE,)),
     "transposed no bias": (lambda: nn.ConvTranspose2d(6, 8, 3, padding=1, bias=False), (IMAGE,)),
+    "transposed relu": (lambda: nn.Sequential(nn.ConvTranspose2d(6, 8, 2, stride=2), nn.ReLU()), (IMAGE,)),
+    "transposed padded relu6": (lambda: nn.Sequential(nn.ConvTranspose2d(6, 8, 3, stride=2, padding=1), nn.ReLU6()), (IMAGE,)),
     "transposed1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2, padding=1), (SEQUENCE,)),
     "linear": (lambda: nn.Linear(10, 7), (ROWS,)),
     "linear relu": (lambda: nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 3)), (ROWS,)),

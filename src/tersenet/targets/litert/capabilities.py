@@ -12,7 +12,7 @@ SAME = Kernel(shares="result")
 SAME_BOTH = Kernel(activations=BOTH, shares="result")
 ALL_SAME = Kernel(activations=BOTH, shares="all")
 WEIGHTED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS)
-TRANSPOSED = Kernel(("int8",), BOTH, CHANNELS, note="one group, no dilation")
+TRANSPOSED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS, note="one group, no dilation")
 ARITHMETIC = Kernel(activations=BOTH, fuses=ACTIVATIONS)
 
 KERNELS = {
@@ -37,7 +37,10 @@ KERNELS = {
 LITERT = Capabilities(
     name="litert",
     kernels=KERNELS,
-    float_fuses={kind: ACTIVATIONS for kind in ("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "linear", "add", "sub", "mul", "div")},
+    float_fuses={
+        kind: ACTIVATIONS
+        for kind in ("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "conv_transpose2d", "linear", "add", "sub", "mul", "div")
+    },
     reasons={
         "layer_norm": "LiteRT has no layer norm: it is composed of means and products, which lose too much in int8",
         "group_norm": "LiteRT has no group norm: it is composed of means and products, which lose too much in int8",
