@@ -1,20 +1,13 @@
-"""Draws the results beside this file as tables, between the markers of README.md and README.zh.md.
-
-python benchmarks/results/render.py            writes
-python benchmarks/results/render.py --check    fails where a page is not what the results say
-"""
+"""The results beside this file as tables in two languages; `scripts/docs` puts them into the READMEs."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-PAGES = {"README.md": "en", "README.zh.md": "zh"}
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
 OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
@@ -42,8 +35,14 @@ TEXT = {
         "bytes_title": "**Bytes**",
         "latency_title": "**Latency**, one thread, both files in turn within one process",
         "accuracy_title": "**Accuracy**, float against int8 in the runtime, 5,000 lossy CIFAR-10 images",
+        "demo_title": "**`tersenet demo`**, a small network trained on real digits",
+        "sizes": "bytes, float / int8",
+        "accuracies": "accuracy, float / int8",
+        "drop_interval": "drop, points (95 % interval)",
+        "faster": "times faster",
+        "memory_bytes": "memory, bytes",
         "cost_title": "**What it costs**",
-        "on": "Measured on {cpu} ({cores} cores): {versions}. Each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
+        "on": "{cpu}, {cores} cores; {versions}. Each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
         "plan to .tflite": "seconds from the calibrated plan to .tflite, {network}",
@@ -72,8 +71,14 @@ TEXT = {
         "bytes_title": "**文件大小**",
         "latency_title": "**延迟**：单线程，两个文件在同一进程中交替运行",
         "accuracy_title": "**精度**：浮点与运行时中 int8 的对比，5,000 张有损 CIFAR-10 图像",
+        "demo_title": "**`tersenet demo`**：用真实手写数字训练的小网络",
+        "sizes": "字节（浮点 / int8）",
+        "accuracies": "准确率（浮点 / int8）",
+        "drop_interval": "下降（百分点，95 % 区间）",
+        "faster": "加速倍数",
+        "memory_bytes": "内存（字节）",
         "cost_title": "**开销**",
-        "on": "测量平台：{cpu}（{cores} 核）；{versions}。每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
+        "on": "{cpu}，{cores} 核；{versions}。每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
         "plan to .tflite": "从校准后的方案到 .tflite 的秒数，{network}",
@@ -132,15 +137,27 @@ def latency_table(words: dict[str, str]) -> list[str]:
 
 
 def accuracy_table(words: dict[str, str]) -> list[str]:
-    rows, lines = record("accuracy")["rows"], []
+    rows, lines = where(record("accuracy")["rows"], seed="all"), []
     for network, target in pairs(rows):
-        here = {row["figure"]: row for row in where(rows, network=network, target=target, seed="all")}
+        here = {row["figure"]: row for row in where(rows, network=network, target=target)}
         drops = [f"{here[name]['value']:.2f}" if name in here else "" for name in ("mean drop", "worst drop")]
         peer = here.get("behind the best peer")
         theirs = f"{here['mean drop']['value'] - peer['value']:.2f} ({peer['peer']})" if peer else ""
         agreed = f"{100 * here['least agreement']['value']:.2f} %" if "least agreement" in here else ""
         lines.append([NETWORKS[network], TARGETS[target], *drops, theirs, agreed])
     return table([words[key] for key in ("network", "runtime", "drop", "worst", "peer_drop", "agreement")], lines)
+
+
+def demo_table(words: dict[str, str]) -> list[str]:
+    lines = []
+    for row in record("demo")["rows"]:
+        interval = row["95 % interval"]
+        drop = f"{row['drop, points']:.2f}" + (f" ({interval[0]:.2f} … {interval[1]:.2f})" if interval else "")
+        sizes = f"{row['float, bytes']:,} / {row['int8, bytes']:,}"
+        faster = f"{row['faster']:.2f}" if row["faster"] else "–"
+        accuracies = f"{row['float, %']:.2f} / {row['int8, %']:.2f} %"
+        lines.append([TARGETS[row["runtime"]], sizes, accuracies, drop, faster, f"{row['memory, bytes']:,} ({row['of']})"])
+    return table([words[key] for key in ("runtime", "sizes", "accuracies", "drop_interval", "faster", "memory_bytes")], lines)
 
 
 def cost_table(words: dict[str, str]) -> list[str]:
@@ -153,34 +170,20 @@ def cost_table(words: dict[str, str]) -> list[str]:
 
 
 def drawn(language: str) -> str:
-    """Everything between the markers."""
+    """All tables that there are results for."""
     words = TEXT[language]
-    machine = record("bytes")["environment"]
-    named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
-    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in named if name in machine["versions"])
-    parts = [[words["on"].format(cpu=machine["cpu"], cores=machine["cores"], versions=versions)]]
-    for name, draw in (("bytes", bytes_table), ("latency", latency_table), ("accuracy", accuracy_table), ("cost", cost_table)):
-        parts += [[words[f"{name}_title"]], draw(words)]
+    drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table, "demo": demo_table}
+    parts = [[words["on"].format(**machine())]] if record("bytes")["rows"] else []
+    for name, draw in drawings.items():
+        lines = draw(words)
+        if len(lines) > 2:
+            parts.append([words[f"{name}_title"], "", *lines])
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def main(check: bool) -> int:
-    """Write the pages, or only compare."""
-    stale = []
-    for name, language in PAGES.items():
-        path = HERE.parents[1] / name
-        page = path.read_text(encoding="utf-8") if path.exists() else ""
-        if BEGIN not in page or END not in page:
-            print(f"{name} has no {BEGIN} ... {END}")
-            continue
-        wanted = f"{page[: page.index(BEGIN)]}{BEGIN}\n{drawn(language)}\n{page[page.index(END) :]}"
-        if wanted != page:
-            stale.append(name)
-            if not check:
-                path.write_text(wanted, encoding="utf-8")
-    print(f"{'stale' if check else 'written'}: {', '.join(stale) or 'none'}")
-    return 1 if check and stale else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+def machine() -> dict[str, Any]:
+    """What the results were measured on."""
+    found = record("bytes")["environment"]
+    named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
+    versions = ", ".join(f"{name} {found['versions'][name]}" for name in named if name in found["versions"])
+    return {"cpu": found["cpu"], "cores": found["cores"], "versions": versions}
