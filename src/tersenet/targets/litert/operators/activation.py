@@ -55,11 +55,14 @@ def _source(low: Lowering, node: fx.Node) -> Stored:
 
 
 def rectifier(low: Lowering, node: fx.Node) -> None:
-    """relu and relu6. Integers go through a sum with zero, which clips and is 60 times faster than RELU, which XNNPACK declines."""
+    """relu and relu6. Integers go through a sum with zero, which clips and is 60 times faster than RELU, which XNNPACK declines.
+
+    The interpreter for microcontrollers has a RELU as good as any, and a RELU6 that takes no other grid for its result.
+    """
     value = _source(low, node)
     code, top = ("RELU6", 6.0) if kind_of(node) == "relu6" else ("RELU", math.inf)
     planned = low.plan.values.get(low.result_of(node).name)
-    if value.encoding is None or low.unit(node) is None or planned is None or low.micro:
+    if value.encoding is None or low.unit(node) is None or planned is None or (low.micro and code == "RELU"):
         low.result(node, code, (value.tensor,), value.order, value.columns)
     elif same_grid(value.encoding, planned) and grid_clips(planned, 0.0, top):
         low.define(node, value)  # nothing lies outside
