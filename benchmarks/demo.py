@@ -13,18 +13,19 @@ def row(record: ArtifactRecord) -> dict[str, object]:
     """One line of the table: the int8 file beside the float file of the same runtime."""
     quality = record.quality
     assert quality is not None, "digits have labels"
+    low, high = quality.drop_points_ci95 or (None, None)
     return {
         "runtime": record.target,
-        "float bytes": record.twin.bytes,
-        "int8 bytes": record.bytes,
+        "float, bytes": record.twin.bytes,
+        "int8, bytes": record.bytes,
         "smaller": round(record.twin.bytes / record.bytes, 2),
-        "float accuracy": record.twin.quality,
-        "int8 accuracy": quality.value,
-        "drop, points": quality.drop_points,
-        "95 % interval": quality.drop_points_ci95,
-        "speed-up": None if record.speedup is None else round(record.speedup, 2),
-        "memory": record.peak_memory_bytes,
-        "memory is": record.memory_is,
+        "float, %": round(100 * (record.twin.quality or 0.0), 2),
+        "int8, %": round(100 * quality.value, 2),
+        "drop, points": round(quality.drop_points or 0.0, 2),
+        "95 % interval": None if low is None or high is None else [round(low, 2), round(high, 2)],
+        "faster": None if record.speedup is None else round(record.speedup, 2),
+        "memory, bytes": record.peak_memory_bytes,
+        "of": record.memory_is,
     }
 
 

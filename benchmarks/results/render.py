@@ -10,6 +10,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
+RECORDS = ("bytes", "latency", "accuracy", "demo")
 OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
 
 TEXT = {
@@ -42,7 +43,7 @@ TEXT = {
         "faster": "times faster",
         "memory_bytes": "memory, bytes",
         "cost_title": "**What it costs**",
-        "on": "{cpu}, {cores} cores; {versions}. Each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
+        "on": "{cpu}, {cores} cores; {versions}. `make bench` measures it again: each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
         "plan to .tflite": "seconds from the calibrated plan to .tflite, {network}",
@@ -78,7 +79,7 @@ TEXT = {
         "faster": "加速倍数",
         "memory_bytes": "内存（字节）",
         "cost_title": "**开销**",
-        "on": "{cpu}，{cores} 核；{versions}。每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
+        "on": "{cpu}，{cores} 核；{versions}。`make bench` 可重新测量：每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
         "plan to .tflite": "从校准后的方案到 .tflite 的秒数，{network}",
@@ -173,7 +174,7 @@ def drawn(language: str) -> str:
     """All tables that there are results for."""
     words = TEXT[language]
     drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table, "demo": demo_table}
-    parts = [[words["on"].format(**machine())]] if record("bytes")["rows"] else []
+    parts = [[words["on"].format(**machine())]] if any(record(name)["rows"] for name in RECORDS) else []
     for name, draw in drawings.items():
         lines = draw(words)
         if len(lines) > 2:
@@ -183,7 +184,7 @@ def drawn(language: str) -> str:
 
 def machine() -> dict[str, Any]:
     """What the results were measured on."""
-    found = record("bytes")["environment"]
+    found = next(one["environment"] for one in map(record, RECORDS) if one["rows"])
     named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in named if name in found["versions"])
     return {"cpu": found["cpu"], "cores": found["cores"], "versions": versions}
