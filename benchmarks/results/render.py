@@ -43,7 +43,7 @@ TEXT = {
         "faster": "times faster",
         "memory_bytes": "memory, bytes",
         "cost_title": "**What it costs**",
-        "on": "{cpu}, {cores} cores; {versions}. `make bench` measures it again: each figure has its script in `benchmarks/`, each script its JSON in `benchmarks/results/`.",
+        "on": "{cpu}; {versions}. `make bench` measures it again (a script in `benchmarks/`, a JSON in `benchmarks/results/` for each table).",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
         "plan to .tflite": "seconds from the calibrated plan to .tflite, {network}",
@@ -79,7 +79,7 @@ TEXT = {
         "faster": "加速倍数",
         "memory_bytes": "内存（字节）",
         "cost_title": "**开销**",
-        "on": "{cpu}，{cores} 核；{versions}。`make bench` 可重新测量：每个数字在 `benchmarks/` 中都有对应的脚本，结果以 JSON 保存在 `benchmarks/results/`。",
+        "on": "{cpu}；{versions}。`make bench` 可重新测量（每个表对应 `benchmarks/` 中的脚本和 `benchmarks/results/` 中的 JSON）。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
         "plan to .tflite": "从校准后的方案到 .tflite 的秒数，{network}",
@@ -187,4 +187,4 @@ def machine() -> dict[str, Any]:
     found = next(one["environment"] for one in map(record, RECORDS) if one["rows"])
     named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in named if name in found["versions"])
-    return {"cpu": found["cpu"], "cores": found["cores"], "versions": versions}
+    return {"cpu": found["cpu"], "versions": versions}
