@@ -47,6 +47,14 @@ def brought_in() -> set[str]:
     return found
 
 
+def installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("requirement", [one for one in DECLARED if one.name != "tersenet"], ids=str)
 def test_a_declared_range_holds_the_pinned_version(requirement: Requirement) -> None:
     assert requirement.specifier.contains(pinned(requirement.name), prereleases=True)
@@ -60,6 +68,9 @@ def test_everything_that_comes_in_is_pinned() -> None:
 def test_nothing_else_is_pinned() -> None:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("constraints.txt is written for Python 3.11")
+    absent = sorted(one.name for one in DECLARED if one.name != "tersenet" and not installed(one.name))
+    if absent:
+        pytest.skip(f"what {', '.join(absent)} would bring in is not known here: not installed (make bench does)")
     assert set(PINS) - brought_in() - {"pip"} == set()
 
 
