@@ -18,6 +18,7 @@ from tersenet.measure.layers import LayerMeter, weight_range
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
 from tersenet.record import Layer, WeightRange
+from tersenet.target import Export
 
 
 class _Watcher(fx.Interpreter):
@@ -81,27 +82,27 @@ def simulated_values(model: Model, plan: QuantizationPlan, arrays: tuple[np.ndar
     return watch(simulated, {_quantized_name(simulated, name): name for name in plan.values if name in activations}, arrays)
 
 
-def file_agreement(simulated: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, float]:
+def file_agreement(simulated: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray], export: Export) -> dict[str, float]:
     """How well a file's own inner tensors agree with the simulation's, in decibels.
 
     Args:
         simulated: by the name of the value.
         inner: the file's tensors for the same sample, in floats, by their names in the file.
-        names: value -> tensor.
+        export: says which tensor holds a value, and how its axes lie.
 
     Returns:
-        By value, where the file still has it; tensors laid out with channels last are turned back.
+        By value, where the file still has it in the same shape.
     """
     found = {}
     for name, expected in simulated.items():
-        measured = inner.get(names.get(name, ""))
+        measured = inner.get(export.names.get(name, ""))
         if measured is None:
             continue
-        # The same sizes on all axes leave open which of the two orders the file uses: the wrong one agrees with nothing.
-        orders = (measured, np.moveaxis(measured, -1, 1)) if measured.ndim > 2 else (measured,)
-        agreements = [sqnr_db(expected, array) for array in orders if array.shape == expected.shape]
-        if agreements:
-            found[name] = max(agreements)
+        axes = export.axes.get(name)
+        if axes is not None and len(axes) == measured.ndim:
+            measured = measured.transpose(np.argsort(axes))
+        if measured.shape == expected.shape:
+            found[name] = sqnr_db(expected, measured)
     return found
 
 

@@ -157,7 +157,7 @@ def _layers(pair: Pair, expected: Expectation) -> tuple[Layer, ...]:
         return tuple(expected.layers.values())
     fed = [feed(_repeated(array, port), port) for array, port in zip(expected.sample, pair.compressed.inputs, strict=True)]
     inner = table.runner(pair.target).inner(pair.compressed.path, fed)
-    agreements = file_agreement(expected.inner, inner or {}, pair.compressed.names)
+    agreements = file_agreement(expected.inner, inner or {}, pair.compressed)
     return tuple(replace(layer, agreement_db=agreements.get(name)) for name, layer in expected.layers.items())
 
 

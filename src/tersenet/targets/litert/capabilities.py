@@ -19,7 +19,7 @@ KERNELS = {
     **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "linear"), WEIGHTED),
     **dict.fromkeys(("conv_transpose2d", "conv_transpose1d"), TRANSPOSED),
     "matmul": Kernel(activations=("int8",)),
-    "embedding": Kernel(("int8",), ("int8",), ("per-tensor",)),
+    "embedding": Kernel(("int8",), ("int8",), ("per-tensor",), shares="result"),
     **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
     **dict.fromkeys(("relu", "relu6", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "elu", "gelu", "clamp"), FREE),
     "sigmoid": Kernel(activations=BOTH, result=(1 / 256, -128)),
