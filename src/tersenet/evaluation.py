@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
+from tersenet.measure.trial import try_out
 from tersenet.plain import fields_to_plain
 from tersenet.target import Artifact, Placement, Target, feed
 from tersenet.targets import table
@@ -74,13 +75,18 @@ def opened(path: Path, threads: int = 1) -> tuple[Artifact, Target]:
     """A file with its runner; its ports come from the manifest beside it where there is one."""
     known = beside(path) if path.is_file() else None
     if known is None:
-        target = table.target_of(path)
-        return Artifact(path, target.name, table.runner(target).load(path, threads)), target
+        return _loaded(path, table.target_of(path), threads)
     manifest, name, plain = known
-    target = table.find(table.find(name).float_twin if plain else name)
     found = manifest.files[name]
     inputs, outputs = (found.float_inputs, found.float_outputs) if plain else (found.inputs, found.outputs)
-    return Artifact(path, target.name, table.runner(target).load(path, threads), inputs, outputs), target
+    return _loaded(path, table.find(table.find(name).float_twin if plain else name), threads, inputs, outputs)
+
+
+def _loaded(path: Path, target: Target, threads: int, inputs: Sequence[Port] = (), outputs: Sequence[Port] = ()) -> tuple[Artifact, Target]:
+    runner = table.runner(target)
+    if target.fragile and path.is_file():
+        try_out(path, target.runner, threads)
+    return Artifact(path, target.name, runner.load(path, threads), inputs, outputs), target
 
 
 def _bound(data: Any, artifact: Artifact, seed: int) -> Data:

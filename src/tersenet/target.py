@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tersenet.errors import InputError
+from tersenet.errors import DataError, InputError
 from tersenet.tensors import Port
 
 if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
@@ -135,6 +135,7 @@ class Target:
         exporter, runner: ``"module:class"``, imported on first use.
         requires: modules that running a file needs.
         writes: modules that exporting needs beside them.
+        fragile: a damaged file can crash its runtime: a stranger's file is tried in a process of its own first.
         extra: the optional extra that installs them.
         float_twin: the target that runs this one's float file (itself, save for microcontrollers).
         times: whether this machine's time says anything about the target's.
@@ -159,6 +160,7 @@ class Target:
     format_options: tuple[str, ...] = ()
     capabilities: str = ""
     writes: tuple[str, ...] = ()
+    fragile: bool = False
 
 
 class Artifact:
@@ -186,6 +188,9 @@ class Artifact:
 
         Returns:
             One array of floats, or a tuple where there are several outputs.
+
+        Raises:
+            DataError: too many or too few arrays, none of numbers, none at all in a batch, or of another shape than the file takes.
         """
         arrays = self._ordered(inputs)
         size = self.inputs[0].shape[self._file_axis(self.inputs[0])] if self.inputs[0].shape else None
@@ -199,10 +204,34 @@ class Artifact:
 
     def _ordered(self, inputs: tuple[Any, ...]) -> list[np.ndarray]:
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            inputs = tuple(inputs[0][port.source or port.name] for port in self.inputs)
-        elif len(inputs) == 1 and isinstance(inputs[0], tuple | list) and len(self.inputs) > 1:
+            lacking = [name for name in self._names() if name not in inputs[0]]
+            if lacking:
+                raise DataError(f"{self.path.name} takes {', '.join(self._names())}; missing: {', '.join(lacking)}.")
+            inputs = tuple(inputs[0][name] for name in self._names())
+        elif len(inputs) == 1 and (isinstance(inputs[0], tuple) or (isinstance(inputs[0], list) and len(self.inputs) > 1)):
             inputs = tuple(inputs[0])
-        return [np.asarray(array) for array in inputs]
+        if len(inputs) != len(self.inputs):
+            raise DataError(f"{self.path.name} takes {len(self.inputs)} arrays ({', '.join(self._names())}), got {len(inputs)}.")
+        arrays = [self._checked(value, port) for value, port in zip(inputs, self.inputs, strict=True)]
+        if len({len(array) for array in arrays if array.ndim}) > 1:
+            raise DataError(f"all inputs of {self.path.name} must have equally many samples, got {', '.join(str(len(array)) for array in arrays)}.")
+        return arrays
+
+    def _names(self) -> list[str]:
+        return [port.source or port.name for port in self.inputs]
+
+    def _checked(self, value: Any, port: Port) -> np.ndarray:
+        """A value as an array of the shape that the network takes, any number of samples."""
+        try:
+            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{port.source or port.name} cannot be made an array: {error}.") from error
+        wanted = [port.shape[port.axes.index(axis)] for axis in range(len(port.shape))] if port.axes else list(port.shape)
+        fits = array.ndim == len(wanted) and all(want in (None, got) for want, got in zip(wanted[1:], array.shape[1:], strict=True))
+        if array.dtype.kind not in "biuf" or not fits or not array.size:
+            shape = ", ".join(["samples", *("any" if size is None else str(size) for size in wanted[1:])])
+            raise DataError(f"{port.source or port.name} takes numbers of shape ({shape}), got {array.dtype} of shape {array.shape}.")
+        return array
 
     @staticmethod
     def _file_axis(port: Port) -> int:

@@ -310,7 +310,16 @@ def _tensor_of(tensor: Any, buffers: list[np.ndarray]) -> Tensor:
         scales = tuple(float(value) for value in quantization.ScaleAsNumpy())
         zeros = tuple(int(value) for value in quantization.ZeroPointAsNumpy()) if quantization.ZeroPointLength() else (0,) * len(scales)
         numbers = Numbers(scales, zeros, quantization.QuantizedDimension())
+        _check_numbers(numbers, dtype)
     return Tensor((tensor.Name() or b"").decode(), shape, dtype, numbers, values, bool(tensor.IsVariable()))
+
+
+def _check_numbers(numbers: Numbers, dtype: str) -> None:
+    """A zero point beyond its integers makes native kernels write where they must not."""
+    limits = np.iinfo(dtype) if dtype in TYPES and np.dtype(dtype).kind in "iu" else None
+    within = limits is None or all(limits.min <= zero <= limits.max for zero in numbers.zero_point)
+    if not within or not all(0 <= scale < math.inf for scale in numbers.scale) or len(numbers.scale) != len(numbers.zero_point):
+        raise ModelError(f"a tensor of the .tflite file has scales or zero points that no {dtype} can have; the file is damaged, make it anew.")
 
 
 def _operator_of(operator: Any, names: list[str]) -> Operator:

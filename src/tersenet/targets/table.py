@@ -95,6 +95,7 @@ TARGETS: Mapping[str, Target] = {
         about="ExecuTorch on phones: .pte files, XNNPACK delegate",
         runtime="executorch>=1.5,<1.6",
         capabilities="tersenet.targets.executorch.capabilities:capabilities",
+        fragile=True,
         example=(
             "import torch\n"
             "from executorch.runtime import Runtime\n"
