@@ -49,7 +49,16 @@ class DigitsNetwork(nn.Module):
 
 
 def trained(data: Data, progress: Progress, seed: int = 0) -> Model:
-    """The network after `EPOCHS` epochs of Adam on the train part."""
+    """The network after `EPOCHS` epochs of Adam on the train part: on one thread, so that it is the same on every machine of a kind."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _trained(data, progress, seed)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(data: Data, progress: Progress, seed: int) -> Model:
     torch.manual_seed(seed)
     network = DigitsNetwork()
     (x,), labels = data.train.batch(slice(None))

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import fx
 
-
 # The tracer holds the user's module under this name; it is no part of a layer's own.
 TRACED = "inner"
 

@@ -5,6 +5,7 @@ An operator that stays out splits the network in two delegates and runs on a por
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,28 @@ def hardsigmoids_to_clamps(module: fx.GraphModule) -> None:
         shifted = call(module, aten.add.Tensor, (node.args[0], three), before=node, like=node)
         clamped = call(module, aten.hardtanh.default, (shifted, 0.0, 6.0), before=node, like=node)
         _replace(module, node, call(module, aten.mul.Tensor, (clamped, sixth), before=node, like=node))
+
+
+def tanh_gelus_to_products(module: fx.GraphModule) -> None:
+    """``x * sigmoid(x * (a + a * 0.044715 * x^2))``, a = 2 sqrt(2 / pi): XNNPACK computes the exact GELU whichever was asked for.
+
+    The same as 0.5 x (1 + tanh(...)) of Hendrycks and Gimpel 2016, section 2.
+    """
+    slope = 2 * math.sqrt(2 / math.pi)
+    for node in list(calls(module)):
+        if kind_of(node) != "gelu" or bind(node)["approximate"] != "tanh":
+            continue
+        source = node.args[0]
+        linear, cubic = (
+            add_constant(module, f"{node.name}.{name}", torch.tensor(value), node, node)
+            for name, value in (("linear", slope), ("cubic", slope * 0.044715))
+        )
+        square = call(module, aten.mul.Tensor, (source, source), before=node, like=node)
+        scaled = call(module, aten.mul.Tensor, (square, cubic), before=node, like=node)
+        factor = call(module, aten.add.Tensor, (scaled, linear), before=node, like=node)
+        inner = call(module, aten.mul.Tensor, (source, factor), before=node, like=node)
+        gate = call(module, aten.sigmoid.default, (inner,), before=node, like=node)
+        _replace(module, node, call(module, aten.mul.Tensor, (source, gate), before=node, like=node))
 
 
 def matmuls_to_batches(module: fx.GraphModule) -> None:
@@ -253,6 +276,7 @@ def _as_convolution(node: fx.Node) -> None:
 SPELLINGS: tuple[Callable[[fx.GraphModule], None], ...] = (
     clamps_to_hardtanh,
     hardsigmoids_to_clamps,
+    tanh_gelus_to_products,
     strided_slices_to_convolutions,
     matmuls_to_batches,
     splits_to_slices,
