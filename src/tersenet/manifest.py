@@ -13,11 +13,13 @@ from typing import Any
 
 from tersenet.data.preparation import Preparation
 from tersenet.errors import InputError, OutputError
+from tersenet.plain import check_fields
 from tersenet.store import write_file
 from tersenet.target import Export, Target
 from tersenet.tensors import Port
 
 FILE_NAME = "manifest.json"
+DTYPES = ("bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,21 @@ def _entry_to_json(found: FileEntry) -> dict[str, Any]:
 def _entry_from_json(record: Mapping[str, Any]) -> FileEntry:
     ports = ("inputs", "outputs", "float_inputs", "float_outputs")
     fields: dict[str, Any] = {key: _ports(value) if key in ports else value for key, value in record.items()}
-    return FileEntry(**fields)
+    found = FileEntry(**fields)
+    check_fields(found, "file")
+    for port in (*found.inputs, *found.outputs, *found.float_inputs, *found.float_outputs):
+        _check_port(port)
+    return found
+
+
+def _check_port(port: Port) -> None:
+    """What arrays are laid out and scaled by must make sense before any is."""
+    if port.dtype not in DTYPES:
+        raise InputError(f"port {port.name!r} has the unknown dtype {port.dtype!r}")
+    if port.axes and sorted(port.axes) != list(range(len(port.shape))):
+        raise InputError(f"port {port.name!r} has axes {port.axes} for the shape {port.shape}")
+    if port.scale is not None and port.scale <= 0:
+        raise InputError(f"port {port.name!r} has the scale {port.scale}")
 
 
 def _ports(records: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:

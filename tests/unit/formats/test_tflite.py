@@ -93,3 +93,11 @@ def test_a_flipped_byte_never_raises_anything_else():
             read(bytes(damaged))
         except ModelError:
             continue
+
+
+@pytest.mark.parametrize("numbers", [Numbers((0.5,), (203,)), Numbers((float("nan"),), (0,)), Numbers((-1.0,), (0,))])
+def test_numbers_that_no_integer_has_are_refused(numbers):
+    graph = a_graph()
+    data = write(Graph((Tensor("x", (1, 2, 2, 4), "int8", numbers), *graph.tensors[1:]), graph.operators, graph.inputs, graph.outputs))
+    with pytest.raises(ModelError, match="zero points that no int8"):
+        read(data)
