@@ -29,8 +29,22 @@ def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("shape", ["x"]), ("shape", [1, 6, 6]), ("axes", [0, 2, 3]), ("axes", [0, 2, 2, 1]), ("axes", "x"), ("dtype", "float99"), ("dtype", {})]
-    + [("scale", {}), ("scale", 0), ("zero_point", 0.5), ("path", None), ("float_path", 3), ("inputs", 3), ("runtime", [])],
+    [
+        ("shape", ["x"]),
+        ("shape", [1, 6, 6]),
+        ("axes", [0, 2, 3]),
+        ("axes", [0, 2, 2, 1]),
+        ("axes", "x"),
+        ("dtype", "float99"),
+        ("dtype", {}),
+        ("scale", {}),
+        ("scale", 0),
+        ("zero_point", 0.5),
+        ("path", None),
+        ("float_path", 3),
+        ("inputs", 3),
+        ("runtime", []),
+    ],
 )
 def test_nonsense_is_refused(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(OutputError, match=r"manifest\.json"):
