@@ -26,10 +26,10 @@ from tersenet.steps.calibrate import calibrate
 from tersenet.steps.placement import place
 from tersenet.targets import table
 
-NETWORKS = {"mobilenet_v2": 128, "resnet32": 512}
+NETWORKS = {"mobilenet_v2": 64, "resnet32": 512}
 BATCH = 32
 LIMITS = {"minmax": 1.3, "moving-average": 1.3, "percentile": 3.0, "mse": 3.0, "entropy": 3.0}
-ROUNDS = 5
+ROUNDS = 3
 MEMORY_NETWORK, FEW, MANY, GROWTH = "resnet32", 256, 4096, 1.05
 
 
