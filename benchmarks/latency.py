@@ -1,12 +1,17 @@
 """How fast the files run: ours against each peer's of the same network, in turn within one process, one thread.
 
-A row's value is our time over the other's, the median over pairs of runs; `ci95` is its interval. Files that take floats are
-compared with ours that takes floats, files that take integers with ours that takes integers.
+    python benchmarks/latency.py [SECONDS [NETWORK...]]      SECONDS for each pair of files
+
+A row's value is our time over the other's, the median over pairs of runs; `ci95` is its interval; `processor_value` is the same of
+the processor's own clock, which does not count what else the machine did. Files that take floats are compared with ours that takes
+floats, files that take integers with ours that takes integers.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +20,7 @@ from setting.results import Results
 
 from tersenet.measure.latency import in_turn, prepared
 
-NETWORKS = ("mobilenet_v2", "resnet32", "resnet8")
+NETWORKS = sys.argv[2:] or ["mobilenet_v2", "resnet32", "resnet8"]
 LIMIT = 1.02
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
 
@@ -45,6 +50,7 @@ def compare(results: Results, samples: np.ndarray, key: tuple[str, str, str, str
     first, second = files.opened(ours), files.opened(other)
     batches = [[sample[None]] for sample in samples]
     timed = in_turn(prepared(second, batches), prepared(first, batches), threads=1, seconds=SECONDS, least=400, most=4000)
+    processor = processor_ratio(prepared(first, batches), prepared(second, batches), timed.compressed.runs // 2)
     low, high = timed.speedup_ci95 or (timed.speedup, timed.speedup)
     results.put(
         network=network,
@@ -55,6 +61,7 @@ def compare(results: Results, samples: np.ndarray, key: tuple[str, str, str, str
         other_ms=round(timed.reference.median, 4),
         value=round(1 / timed.speedup, 4),
         ci95=[round(1 / high, 4), round(1 / low, 4)],
+        processor_value=round(processor, 4),
         pairs=timed.compressed.runs,
         io=first.inputs[0].dtype,
         other_io=second.inputs[0].dtype,
@@ -62,6 +69,19 @@ def compare(results: Results, samples: np.ndarray, key: tuple[str, str, str, str
         other_operators=files.counted(second),
         **({"limit": limit} if limit else {}),
     )
+
+
+def processor_ratio(first: Callable[[], object], second: Callable[[], object], pairs: int) -> float:
+    """The median over pairs of runs of the first's processor time over the second's."""
+    ratios = []
+    for _ in range(max(pairs, 30)):
+        spent = []
+        for run in (first, second):
+            start = time.process_time_ns()
+            run()
+            spent.append(time.process_time_ns() - start)
+        ratios.append(spent[0] / spent[1])
+    return float(np.median(ratios))
 
 
 if __name__ == "__main__":

@@ -21,4 +21,5 @@ def network() -> tuple[nn.Module, tuple[Tensor]]:
 
 def data() -> tersenet.Data:
     """256 images for calibration, and a few others that are judged: the float network is their judge."""
-    return tersenet.Data.from_arrays(calibration=np.load(images.kept(NAME)), evaluation=images.calibration(NAME, 256 + EVALUATION)[256:])
+    samples = np.load(images.kept(NAME, 256 + EVALUATION))
+    return tersenet.Data.from_arrays(calibration=samples[:256], evaluation=samples[256:])
