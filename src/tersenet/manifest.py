@@ -31,7 +31,7 @@ class FileEntry:
         inputs, outputs: ports of the compressed file.
         float_inputs, float_outputs: ports of its float twin.
         runtime: distribution and least version, as an installer reads it.
-        example: lines of code that run the file.
+        example: lines of code that run the file, from the folder of the manifest.
         names: relative path of the map from the network's names to the file's.
     """
 
@@ -102,7 +102,6 @@ class Manifest:
 
 def entry(target: Target, folder: Path, compressed: Export, plain: Export, names: Path) -> FileEntry:
     """The manifest's entry for two exports in a run's folder."""
-    inputs = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in compressed.inputs)
     return FileEntry(
         path=compressed.path.relative_to(folder).as_posix(),
         float_path=plain.path.relative_to(folder).as_posix(),
@@ -111,9 +110,19 @@ def entry(target: Target, folder: Path, compressed: Export, plain: Export, names
         float_inputs=plain.inputs,
         float_outputs=plain.outputs,
         runtime=target.runtime,
-        example=target.example.format(file=compressed.path.name, inputs=inputs),
+        example=target.example.format(file=compressed.path.relative_to(folder).as_posix(), inputs=_example_inputs(compressed.inputs)),
         names=names.relative_to(folder).as_posix(),
     )
+
+
+def _example_inputs(ports: Sequence[Port]) -> str:
+    """Lines that make one input of zeros for each port, where a sample will stand."""
+    lines = []
+    for port in ports:
+        shape = [1 if size is None else size for size in port.shape]
+        grid = "" if port.scale is None else f"  # round(real / {port.scale!r}) + {port.zero_point}"
+        lines.append(f'    "{port.name}": np.zeros({shape}, "{port.dtype}"),{grid}\n')
+    return "inputs = {\n" + "".join(lines) + "}\n"
 
 
 def beside(path: Path) -> tuple[Manifest, str, bool] | None:

@@ -196,7 +196,8 @@ def test_the_manifest_says_what_files_take(run: Finished) -> None:
         assert taken["layout"] == ("NHWC" if target.startswith("litert") else "NCHW")
         assert taken["dtype"] == ("int8" if target == "litert-micro" else "float32")
         assert (taken["scale"] is None) == (target != "litert-micro")
-        compile(entry["example"], "example", "exec")
+        done = subprocess.run([sys.executable, "-c", entry["example"]], cwd=run[0], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_what_is_there_answers_and_another_run_is_refused(run: Finished, sources: Path, capsys: Any) -> None:

@@ -252,7 +252,7 @@ def _without_extremes(
 
 def _check_integers_only(plan: QuantizationPlan, table: Capabilities) -> None:
     if table.floats == frozenset() and plan.float_operators:
-        listed = "; ".join(f"{name}: {why}" for name, why in list(plan.float_operators.items())[:5])
+        listed = "; ".join(f"{name}: {why}" for name, why in plan.float_operators.items())
         raise UnsupportedError(f"{table.name} runs integers only, and {len(plan.float_operators)} operators cannot be integers ({listed}).")
 
 

@@ -31,12 +31,7 @@ TARGETS: Mapping[str, Target] = {
         runtime="onnxruntime>=1.18",
         format_options=("qoperator",),
         capabilities="tersenet.targets.onnxruntime.capabilities:capabilities",
-        example=(
-            "import numpy as np, onnxruntime\n"
-            'session = onnxruntime.InferenceSession("{file}")\n'
-            "# {inputs}\n"
-            "outputs = session.run(None, {{port.name: array for port, array in zip(session.get_inputs(), arrays)}})\n"
-        ),
+        example=('import numpy as np, onnxruntime\n{inputs}session = onnxruntime.InferenceSession("{file}")\noutputs = session.run(None, inputs)\n'),
     ),
     "litert": Target(
         name="litert",
@@ -51,12 +46,13 @@ TARGETS: Mapping[str, Target] = {
         runtime="ai-edge-litert>=2.1",
         capabilities="tersenet.targets.litert.capabilities:capabilities",
         example=(
+            "import numpy as np\n"
             "from ai_edge_litert.interpreter import Interpreter\n"
+            "{inputs}"
             'interpreter = Interpreter("{file}")\n'
             "interpreter.allocate_tensors()\n"
-            "# {inputs}\n"
-            "for detail, array in zip(interpreter.get_input_details(), arrays):\n"
-            '    interpreter.set_tensor(detail["index"], array)\n'
+            "for detail in interpreter.get_input_details():\n"
+            '    interpreter.set_tensor(detail["index"], inputs[detail["name"]])\n'
             "interpreter.invoke()\n"
             'outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]\n'
         ),
@@ -71,13 +67,14 @@ TARGETS: Mapping[str, Target] = {
         float_twin="litert",
         times=False,
         about="the interpreter for microcontrollers: .tflite files of integers alone, with C source beside them",
-        runtime="tflite-micro",
+        runtime="tflite-micro>=0.dev20261023182759",
         capabilities="tersenet.targets.litert.capabilities:micro_capabilities",
         example=(
+            "import numpy as np\n"
             "from tflite_micro.python.tflite_micro import runtime\n"
+            "{inputs}"
             'interpreter = runtime.Interpreter.from_file("{file}")\n'
-            "# {inputs}\n"
-            "for index, array in enumerate(arrays):\n"
+            "for index, array in enumerate(inputs.values()):\n"
             "    interpreter.set_input(array, index)\n"
             "interpreter.invoke()\n"
             "output = interpreter.get_output(0)\n"
@@ -97,11 +94,11 @@ TARGETS: Mapping[str, Target] = {
         capabilities="tersenet.targets.executorch.capabilities:capabilities",
         fragile=True,
         example=(
-            "import torch\n"
+            "import numpy as np, torch\n"
             "from executorch.runtime import Runtime\n"
+            "{inputs}"
             'method = Runtime.get().load_program("{file}").load_method("forward")\n'
-            "# {inputs}\n"
-            "outputs = method.execute([torch.from_numpy(array) for array in arrays])\n"
+            "outputs = method.execute([torch.from_numpy(array) for array in inputs.values()])\n"
         ),
     ),
 }
