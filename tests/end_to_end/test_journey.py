@@ -467,7 +467,9 @@ def test_a_fixed_batch(sources: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on(sources: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tersenet.cli", "compress", "networks.py:small", "--data", "small.npz", "--out", str(tmp_path / "o")]
-    process = subprocess.Popen(command, cwd=sources, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts its background jobs with interrupts ignored, and children inherit that.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=sources, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     unfinished = tmp_path / "o" / ".unfinished"
     until = time.monotonic() + 120
     while not list(unfinished.glob("artifacts/*/model-float.onnx")) and process.poll() is None and time.monotonic() < until:

@@ -33,7 +33,7 @@ def test_rows_are_whole(target) -> None:
     assert table.find(target.float_twin).extension == target.extension
     assert target.about
     assert target.runtime
-    text = target.example.format(file=f"model{target.extension}", inputs="input: float32 [1, 3]")
+    text = target.example.format(file=f"model{target.extension}", inputs="inputs = {}\n")
     compile(text, target.name, "exec")
     assert f"model{target.extension}" in text
 
