@@ -1,5 +1,6 @@
 """NETWORK IMAGES FLOAT INT8: torch.onnx.export, then quantize_static as its documentation says (QDQ, per channel, uint8 activations)."""
 
+import os
 import sys
 import time
 
@@ -39,6 +40,7 @@ def main(name: str, images: str, plain: str, quantized: str) -> None:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
+    os.remove(prepared)
     print("quantized", round(time.perf_counter() - start, 2))
 
 
