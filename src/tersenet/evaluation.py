@@ -19,7 +19,7 @@ from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
 from tersenet.measure.trial import try_out
 from tersenet.plain import fields_to_plain
-from tersenet.target import Artifact, Placement, Target, feed
+from tersenet.target import Artifact, Placement, Target, as_batch, feed
 from tersenet.targets import table
 from tersenet.tensors import Port, TensorSpec
 
@@ -108,7 +108,7 @@ def source_spec(port: Port) -> TensorSpec:
 
 
 def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, samples: list[tuple[np.ndarray, ...]], threads: int) -> dict[str, Any]:
-    fed = [feed(_as_batch(array, port), port) for array, port in zip(samples[0], artifact.inputs, strict=True)]
+    fed = [feed(as_batch(array, port), port) for array, port in zip(samples[0], artifact.inputs, strict=True)]
     memory, memory_is = peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, threads)
     placement = _placement(artifact)
     return {
@@ -136,13 +136,7 @@ def _placement(artifact: Artifact) -> Placement | None:
 
 def _timed(reference: Artifact, compressed: Artifact, samples: list[tuple[np.ndarray, ...]], threads: int, seed: int) -> Any:
     prepare = [
-        prepared(artifact, [[_as_batch(array, port) for array, port in zip(sample, artifact.inputs, strict=True)] for sample in samples])
+        prepared(artifact, [[as_batch(array, port) for array, port in zip(sample, artifact.inputs, strict=True)] for sample in samples])
         for artifact in (reference, compressed)
     ]
     return in_turn(prepare[0], prepare[1], threads, seed=seed)
-
-
-def _as_batch(array: np.ndarray, port: Port) -> np.ndarray:
-    """One sample, as often as the file's batch asks."""
-    size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
-    return np.repeat(array, size, 0) if size else array

@@ -18,9 +18,8 @@ from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare, evaluate
 from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
-from tersenet.target import Artifact, Export, Target, feed
+from tersenet.target import Artifact, Export, Target, as_batch, feed
 from tersenet.targets import table
-from tersenet.tensors import Port
 
 # A runtime of reference kernels takes seconds a sample: it judges as many samples as fit in this time, at least `LEAST`.
 QUALITY_SECONDS = 60.0
@@ -134,20 +133,14 @@ def _latency(
     if not target.times:
         return None, None, None, None
     conditions.progress(0, 1, f"timing ({target.name})")
-    batches = [[_repeated(array, port) for array, port in zip(sample, compressed.inputs, strict=True)] for sample in samples]
+    batches = [[as_batch(array, port) for array, port in zip(sample, compressed.inputs, strict=True)] for sample in samples]
     timed = in_turn(prepared(plain, batches), prepared(compressed, batches), conditions.threads, conditions.latency_seconds, seed=conditions.seed)
     conditions.progress(1, 1, f"timing ({target.name})")
     return timed.compressed, timed.reference, timed.speedup, timed.speedup_ci95
 
 
-def _repeated(array: np.ndarray, port: Port) -> np.ndarray:
-    """A sample as many times as the file's batch asks."""
-    size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
-    return np.repeat(array, size, 0) if size else array
-
-
 def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], conditions: Conditions) -> tuple[int, str]:
-    fed = [feed(_repeated(array, port), port) for array, port in zip(sample, artifact.inputs, strict=True)]
+    fed = [feed(as_batch(array, port), port) for array, port in zip(sample, artifact.inputs, strict=True)]
     return peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, conditions.threads)
 
 
@@ -155,7 +148,7 @@ def _layers(pair: Pair, expected: Expectation) -> tuple[Layer, ...]:
     """The layers' records, with the agreement of the file's own tensors where they were asked for and the runtime shows them."""
     if not expected.inner:
         return tuple(expected.layers.values())
-    fed = [feed(_repeated(array, port), port) for array, port in zip(expected.sample, pair.compressed.inputs, strict=True)]
+    fed = [feed(as_batch(array, port), port) for array, port in zip(expected.sample, pair.compressed.inputs, strict=True)]
     inner = table.runner(pair.target).inner(pair.compressed.path, fed)
     agreements = file_agreement(expected.inner, inner or {}, pair.compressed)
     return tuple(replace(layer, agreement_db=agreements.get(name)) for name, layer in expected.layers.items())

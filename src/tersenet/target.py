@@ -247,6 +247,12 @@ class Artifact:
         return [read(array, port) for array, port in zip(self.session.run(fed), self.outputs, strict=True)]
 
 
+def as_batch(array: np.ndarray, port: Port) -> np.ndarray:
+    """One sample (1, ...) in the source's layout, as many times as the file's batch asks."""
+    size = port.shape[port.axes.index(0) if port.axes else 0] if port.shape else None
+    return np.repeat(array, size, 0) if size else array
+
+
 def feed(array: np.ndarray, port: Port) -> np.ndarray:
     """Lay an array of the source out as the file takes it: axes in its order, quantized where it takes integers."""
     if port.axes and port.axes != tuple(range(array.ndim)):
