@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import tersenet
+from tersenet.bars import Bars
 from tersenet.errors import WITHOUT_TORCH, TersenetError
-from tersenet.progress import Progress
 
 if TYPE_CHECKING:  # a report is loaded with everything that it draws on
     from tersenet.record import Report
@@ -57,13 +57,13 @@ def compress(model: str, source: str, targets: tuple[str, ...], recipe: str | No
     from tersenet.journey import compress as run
 
     budget = tersenet.Budget(options["max_drop"], options["max_bytes"], options["max_latency"], options["max_memory"])
-    with Progress() as progress:
+    with Bars() as progress:
         settings = _settings(options, progress)
         report = run(model, source, to=targets, recipe=recipe, budget=budget, out=options["out"], settings=settings)
     return _show(report, as_json)
 
 
-def _settings(options: dict[str, Any], progress: Progress) -> Any:
+def _settings(options: dict[str, Any], progress: Bars) -> Any:
     asked = tersenet.ExportOptions(
         integer_io=None if options["io_type"] is None else options["io_type"] == "int8",
         layout=(options["layout"] or "").upper(),
@@ -84,7 +84,7 @@ def _settings(options: dict[str, Any], progress: Progress) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
 def measure(file: str, source: str, against: str | None, threads: int, seed: int, as_json: bool) -> int:
     """Accuracy, latency and memory of FILE in its own runtime."""
-    with Progress() as progress:
+    with Bars() as progress:
         found = tersenet.evaluate(file, source, against=against, threads=threads, seed=seed, progress=progress)
     _print(found, as_json)
     return DONE
@@ -143,7 +143,7 @@ def demo(out: str, as_json: bool) -> int:
     """Train a small network on real digits, compress it for every runtime, and say where the report is."""
     from tersenet.demo import demo as run
 
-    with Progress() as progress:
+    with Bars() as progress:
         report = run(out, progress)
     return _show(report, as_json)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,13 +13,12 @@ from tersenet.errors import MissingDependencyError
 from tersenet.frontends.table import load
 from tersenet.journey import Settings, compress
 from tersenet.model import Model
+from tersenet.progress import Progress
 from tersenet.record import Report
 from tersenet.targets import table
 
 EPOCHS = 12
 BATCH = 64
-
-Progress = Callable[[int, int, str], None]
 
 
 class Block(nn.Module):

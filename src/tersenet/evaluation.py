@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,16 @@ from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
 from tersenet.measure.trial import try_out
 from tersenet.plain import fields_to_plain
+from tersenet.progress import Progress, silent
 from tersenet.target import Artifact, Placement, Target, as_batch, feed
 from tersenet.targets import table
 from tersenet.tensors import Port, TensorSpec
 
 TIMED_SAMPLES = 8
 
-Progress = Callable[[int, int, str], None]
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    return None
-
 
 def evaluate(
-    file: str | Path, data: Any, *, against: str | Path | None = None, threads: int = 1, seed: int = 0, progress: Progress = _silent
+    file: str | Path, data: Any, *, against: str | Path | None = None, threads: int = 1, seed: int = 0, progress: Progress = silent
 ) -> dict[str, Any]:
     """Accuracy, latency, memory and size of any artifact, measured on itself.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,14 +17,13 @@ from tersenet.layers import compare_layers, simulated_values
 from tersenet.measure.quality import outputs_of
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
+from tersenet.progress import Progress
 from tersenet.record import FloatOperator, Layer
 
 # The simulation runs in floats and is slow: agreement is judged on at most so many samples, layers on fewer still.
 AGREEMENT_SAMPLES = 2000
 LAYER_SAMPLES = 16
 LAYER_BATCH = 4
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tersenet.measure.environment import check_conditions, environment, peak_rss
 from tersenet.measure.quality import evaluate
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
+from tersenet.progress import Progress, silent
 from tersenet.proof import Conditions, Pair, prove
 from tersenet.recipe import Recipe, find_recipe
 from tersenet.record import ArtifactRecord, DataRecord, ModelRecord, Report, TrailEntry
@@ -32,12 +33,6 @@ from tersenet.step import Change, Context, StepResult
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
 from tersenet.targets import table
-
-Progress = Callable[[int, int, str], None]
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Settings:
     threads: int = 1
     layers: bool = False
     sure: bool = False
-    progress: Progress = _silent
+    progress: Progress = silent
 
     def __post_init__(self) -> None:
         check_conditions(self.threads, self.seed)

@@ -1,59 +1,12 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+"""How work tells how far it is: one function type, from the bottom of the house to the command line."""
 
 from __future__ import annotations
 
-import sys
-import time
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
 
-# A line for a wait shorter than this says nothing; one more often than this floods a log.
-QUIET_SECONDS = 1.0
-LINE_SECONDS = 5.0
+# Called with (done, total, what); `done` equal to `total` ends the wait.
+Progress = Callable[[int, int, str], None]
 
 
-class Progress:
-    """A callable of (done, total, what), for the length of a ``with``."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
-        self._started: dict[str, float] = {}
-        self._said: dict[str, float] = {}
-
-    def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bars
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Bars(*columns, console=Console(stderr=True), transient=True)
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        if self._bar is not None:
-            task = self._tasks.get(what)
-            if task is None:
-                task = self._tasks[what] = self._bar.add_task(what, total=total)
-            self._bar.update(task, completed=done, total=total)
-        else:
-            self._say(done, total, what)
-
-    def _say(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
-        started = self._started.setdefault(what, now)
-        last = self._said.get(what, started)
-        if done >= total:
-            if now - started >= QUIET_SECONDS:
-                print(f"{what}: done in {now - started:.1f} s", file=sys.stderr, flush=True)
-            self._started.pop(what, None)
-            self._said.pop(what, None)
-        elif now - last >= LINE_SECONDS:
-            self._said[what] = now
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+def silent(done: int, total: int, what: str) -> None:
+    """Progress that nobody looks at."""

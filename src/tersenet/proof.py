@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tersenet.measure.agreement import agreement
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare, evaluate
+from tersenet.progress import Progress, silent
 from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
 from tersenet.target import Artifact, Export, Target, as_batch, feed
 from tersenet.targets import table
@@ -25,8 +26,6 @@ from tersenet.targets import table
 QUALITY_SECONDS = 60.0
 LEAST_SAMPLES = 200
 TIMED_SAMPLES = 8
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Conditions:
     threads: int = 1
     seed: int = 0
     latency_seconds: float = 3.0
-    progress: Progress = lambda done, total, what: None
+    progress: Progress = silent
 
 
 def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions, folder: Path) -> ArtifactRecord:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tersenet.errors import DataError, InputError, RecipeError, TersenetError, unknown
 from tersenet.plain import check_fields
+from tersenet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from tersenet.capabilities import Capabilities
@@ -38,10 +39,6 @@ class StepResult:
     skipped: tuple[Change, ...] = ()
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Context:
     """What a step may use, and nothing else.
@@ -58,7 +55,7 @@ class Context:
     data: Data | None = None
     seed: int = 0
     evaluate: Callable[[Model], float] | None = None
-    progress: Callable[[int, int, str], None] = field(default=_silent)
+    progress: Progress = silent
 
     def require(self, part: str, step: str) -> Any:
         """A part of the data.

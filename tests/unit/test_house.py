@@ -30,7 +30,7 @@ ROOMS = {
     "pyarrow": ("data",),
     "pandas": (),
     "pickle": (),
-    "rich": ("cli", "report", "progress"),
+    "rich": ("cli", "report", "bars"),
     "click": ("cli",),
 }
 # Each is written with a ~ in it, so that this file does not find itself.

@@ -14,7 +14,22 @@ HEAVY = [
 ]
 ROOMS = ("measure", "report", "data")
 SINGLE = [
-    *("__init__", "cli", "progress", "target", "tensors", "schemes", "plan", "capabilities", "errors", "step", "frontend", "record", "budget"),
+    *(
+        "__init__",
+        "cli",
+        "bars",
+        "progress",
+        "target",
+        "tensors",
+        "schemes",
+        "plan",
+        "capabilities",
+        "errors",
+        "step",
+        "frontend",
+        "record",
+        "budget",
+    ),
     *("store", "plain", "manifest", "evaluation"),
 ]
 TARGETS = ("targets/table.py", "targets/*/capabilities.py", "targets/*/*run.py")

@@ -12,6 +12,7 @@ import numpy as np
 from tersenet.data.tasks import Task
 from tersenet.errors import DataError
 from tersenet.measure.bootstrap import interval, mean_interval
+from tersenet.progress import Progress, silent
 from tersenet.record import Quality
 
 if TYPE_CHECKING:
@@ -41,11 +42,7 @@ class Scores:
         return len(self.outputs[0] if isinstance(self.outputs, tuple) else self.outputs)
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    return None
-
-
-def outputs_of(run: Callable[..., Any], part: Part, size: int = 32, progress: Callable[[int, int, str], None] = _silent) -> tuple[Any, Any]:
+def outputs_of(run: Callable[..., Any], part: Part, size: int = 32, progress: Progress = silent) -> tuple[Any, Any]:
     """Run every sample of a part.
 
     Args:
@@ -80,7 +77,7 @@ def evaluate(
     task: Task,
     size: int = 32,
     reference: Any = None,
-    progress: Callable[[int, int, str], None] = _silent,
+    progress: Progress = silent,
 ) -> Scores:
     """The metric of a callable on a part. Arguments as `outputs_of`, and:
 
