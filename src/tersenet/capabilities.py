@@ -19,6 +19,8 @@ class Kernel:
             input's numbers; ``"all"`` where all inputs and the result must have equal numbers.
         result: scale and zero point, on the int8 grid, that the kernel demands of its result (softmax, sigmoid, tanh).
         bias: the type that the bias is stored in, ``int32`` (scale = input scale x weight scale) or ``float``.
+        halves: how a mean over a window is rounded where it falls between two integers: "even", "away" from zero (of the integers as they are
+            stored), or "" where the kernel computes in floats.
         constant_operands: whether an operand may be a constant of the file.
         note: a limit worth knowing, for the documentation.
     """
@@ -30,6 +32,7 @@ class Kernel:
     shares: str = ""
     result: tuple[float, int] | None = None
     bias: str = "int32"
+    halves: str = ""
     constant_operands: bool = True
     note: str = ""
 

@@ -21,11 +21,13 @@ class Unit:
         nodes: names of the nodes, the anchor first; the value of the last one is the unit's result.
         kind: the anchor's kind (`tersenet.graph.operators`).
         weights: encodings of the anchor's constant arguments by their names in the operator's schema (``weight``, ``bias``).
+        halves: how the kernel rounds a mean that falls between two integers (`tersenet.capabilities.Kernel`).
     """
 
     nodes: tuple[str, ...]
     kind: str
     weights: Mapping[str, Encoding] = field(default_factory=dict)
+    halves: str = ""
 
     @property
     def anchor(self) -> str:
@@ -66,7 +68,12 @@ class QuantizationPlan:
             "serves": list(self.serves),
             "values": {name: encoding.to_json() for name, encoding in self.values.items()},
             "units": {
-                name: {"nodes": list(unit.nodes), "kind": unit.kind, "weights": {key: encoding.to_json() for key, encoding in unit.weights.items()}}
+                name: {
+                    "nodes": list(unit.nodes),
+                    "kind": unit.kind,
+                    "weights": {key: encoding.to_json() for key, encoding in unit.weights.items()},
+                    "halves": unit.halves,
+                }
                 for name, unit in self.units.items()
             },
             "uses": {name: encoding.to_json() for name, encoding in self.uses.items()},
@@ -76,7 +83,9 @@ class QuantizationPlan:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> QuantizationPlan:
         units = {
-            name: Unit(tuple(unit["nodes"]), unit["kind"], {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()})
+            name: Unit(
+                tuple(unit["nodes"]), unit["kind"], {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()}, unit["halves"]
+            )
             for name, unit in record["units"].items()
         }
         return cls(

@@ -139,8 +139,19 @@ def spell_pooling(module: fx.GraphModule) -> None:
                 result = pooled if arguments["keepdim"] else call(module, aten.flatten.using_ints, (pooled, 1), before=node, like=node)
                 node.replace_all_uses_with(result)
                 module.graph.erase_node(node)
+        elif aten_name(node) == "avg_pool2d.default":
+            _spell_whole(module, node)
         elif aten_name(node) in ("adaptive_avg_pool2d.default", "adaptive_max_pool2d.default"):
             _spell_adaptive(module, node)
+
+
+def _spell_whole(module: fx.GraphModule, node: fx.Node) -> None:
+    """A window as large as the image, with nothing padded, is adaptive pooling to 1x1."""
+    held = bind(node)
+    sizes = list(shape_of(held["self"])[2:])
+    window = [int(size) for size in held["kernel_size"]] * (2 // len(held["kernel_size"]))
+    if window == sizes and not any(held["padding"]) and held["divisor_override"] is None:
+        node.target, node.args, node.kwargs = aten.adaptive_avg_pool2d.default, (held["self"], [1, 1]), {}
 
 
 def _spell_adaptive(module: fx.GraphModule, node: fx.Node) -> None:

@@ -14,7 +14,8 @@ from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
 from tersenet.graph.walk import add_constant, bind, constant, rebind
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
-from tersenet.plan import QuantizationPlan
+from tersenet.numerics.pooling import mean_of_integers
+from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding
 
 
@@ -26,6 +27,9 @@ class Dialect(Protocol):
 
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
         """The same for a constant."""
+
+    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
+        """Change, in place, an operator that floats do not compute as the runtime's kernel does."""
 
 
 def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect) -> None:
@@ -49,6 +53,7 @@ def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect)
         for argument, encoding in unit.weights.items():
             made = dialect.weight(module, bind(node)[argument], encoding, node, f"{anchor}.{argument}")
             rebind(node, **{argument: made})
+        dialect.operator(node, unit, plan.values.get(unit.result))
     for name, encoding in plan.values.items():
         _everywhere(module, nodes[name], encoding, dialect)
     module.graph.eliminate_dead_code()
@@ -101,6 +106,15 @@ class Simulation:
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
         return add_constant(module, f"quantized.{name}", fake_quantize(constant(module, value), encoding), before, value)
 
+    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
+        """Means over windows are taken of integers, with the kernel's rounding of halves."""
+        if not unit.halves or result is None or unit.kind not in ("avg_pool1d", "avg_pool2d") or bind(node).get("divisor_override") is not None:
+            return
+        held = bind(node)
+        window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
+        grid = (result.scale[0], result.zero_point[0], unit.halves)
+        node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
+
 
 class QuantizeDequantize:
     """Integer constants and ``quantized_decomposed`` pairs, as runtimes that read such graphs expect them.
@@ -141,6 +155,9 @@ class QuantizeDequantize:
         scales = add_constant(module, f"scales.{name}", torch.tensor(encoding.scale, dtype=torch.float32), before, value)
         zeros = add_constant(module, f"zeros.{name}", torch.tensor(encoding.zero_point, dtype=torch.int64), before, value)
         return _insert(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before)
+
+    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
+        """Nothing: runtimes see the pairs and choose their own kernels."""
 
 
 def _insert(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], before: fx.Node) -> fx.Node:

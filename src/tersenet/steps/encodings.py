@@ -59,7 +59,7 @@ def fill(
     units = {}
     for anchor, (nodes, kernel) in placement.units.items():
         weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
-        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights)
+        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves)
     return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators)
 
 

@@ -166,3 +166,8 @@ def test_weights_of_a_folded_layer_can_be_found():
     (conv,) = calls(module)
     held = [argument for argument in conv.args if is_constant(argument)]
     assert [tuple(constant(module, node).shape) for node in held] == [(6, 4, 3, 3), (6,)]
+
+
+def test_a_window_as_large_as_the_image_is_pooling_to_one():
+    assert check(lambda net, x: F.avg_pool2d(x, 8)) == ["adaptive_avg_pool2d"]
+    assert check(lambda net, x: F.avg_pool2d(x, 8, padding=1, stride=4)) == ["avg_pool2d"]

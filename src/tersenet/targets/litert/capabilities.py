@@ -26,7 +26,8 @@ KERNELS = {
     "tanh": Kernel(activations=BOTH, result=(1 / 128, 0)),
     "softmax": Kernel(activations=BOTH, result=(1 / 256, -128)),
     **dict.fromkeys(("mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"), FREE),
-    **dict.fromkeys(("avg_pool2d", "avg_pool1d", "max_pool2d", "max_pool1d"), SAME_BOTH),
+    **dict.fromkeys(("max_pool2d", "max_pool1d"), SAME_BOTH),
+    **dict.fromkeys(("avg_pool2d", "avg_pool1d"), Kernel(activations=BOTH, shares="result", halves="even", note="as a depthwise convolution")),
     **dict.fromkeys(("adaptive_max_pool2d", "amax", "amin"), SAME),
     **dict.fromkeys(("maximum", "minimum", "concat", "stack"), ALL_SAME),
     **dict.fromkeys(("reshape", "permute", "slice", "select", "split", "unbind", "getitem", "pad", "expand"), SAME_BOTH),
@@ -134,9 +135,11 @@ MICRO_OPERATORS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
     "UNPACK": "AddUnpack",
 }
+MICRO_MEAN = Kernel(activations=BOTH, shares="result", halves="away")
 LITERT_MICRO = Capabilities(
     name="litert-micro",
-    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in ("gelu", "tile")},
+    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in ("gelu", "tile")}
+    | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
     floats=frozenset(),
     reasons={"gelu": "the interpreter for microcontrollers has no GELU", "tile": "the interpreter for microcontrollers has no TILE"},
     integer_io=True,

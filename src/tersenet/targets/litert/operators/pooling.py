@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import fx
 
+from tersenet.formats.tflite import Numbers
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, shape_of
 from tersenet.targets.litert.layout import channels_last
@@ -117,7 +118,11 @@ def average_pool(low: Lowering, node: fx.Node) -> None:
     if window.same and not arguments["count_include_pad"] and override is None:
         _pool(low, node, "AVERAGE_POOL_2D", as_image(low, value.tensor), window, SAME)
     elif (ratio == 1).all():  # SAME would leave the zeros out of the mean
-        _pool(low, node, "AVERAGE_POOL_2D", _padded_with_zeros(low, as_image(low, value.tensor), window.sides), window, VALID)
+        image = _padded_with_zeros(low, as_image(low, value.tensor), window.sides)
+        if low.tensors[image].dtype == "int8" and not low.micro:
+            _pool_by_convolution(low, node, image, window)
+        else:
+            _pool(low, node, "AVERAGE_POOL_2D", image, window, VALID)
     else:
         value = low.convert(value, value.order, None, tuple(shape_of(arguments["self"])))
         image = _padded_with_zeros(low, as_image(low, value.tensor), window.sides)
@@ -125,6 +130,22 @@ def average_pool(low: Lowering, node: fx.Node) -> None:
         pooled = low.like("AVERAGE_POOL_2D", (image,), image, shape, **window.options(VALID))
         product = low.emit("MUL", (pooled, low.array(ratio.reshape(1, *window.results, 1), "float32")), shape, "float32")
         low.define(node, Stored(low.reshape(product, shape if rank == 2 else (shape[0], shape[2], shape[3])), value.order))
+
+
+def _pool_by_convolution(low: Lowering, node: fx.Node, image: int, window: Window) -> None:
+    """A mean as a depthwise convolution with ones of scale 1 / count.
+
+    XNNPACK declines AVERAGE_POOL_2D of integers, which cuts the network in two, and that kernel rounds halves away from zero where
+    everything else rounds them to even: with windows of four, every fourth result is a half.
+    """
+    held, count = low.tensors[image], int(np.prod(window.kernel))
+    assert held.numbers is not None
+    channels, scale = held.shape[3], float(np.float32(1 / count))
+    ones = low.array(np.ones((1, *window.kernel, channels)), "int8", Numbers((scale,), (0,)))
+    product = float(np.float32(held.numbers.scale[0]) * np.float32(scale))
+    bias = low.array(np.zeros(channels), "int32", Numbers((product,), (0,)))
+    strides = {"strideH": window.stride[0], "strideW": window.stride[1], "dilationHFactor": 1, "dilationWFactor": 1, "depthMultiplier": 1}
+    _pool(low, node, "DEPTHWISE_CONV_2D", image, window, VALID, (ones, bias), {"padding": VALID, **strides})
 
 
 def _padded_with_zeros(low: Lowering, image: int, sides: Sequence[Sides]) -> int:
@@ -135,15 +156,24 @@ def _padded_with_zeros(low: Lowering, image: int, sides: Sequence[Sides]) -> int
     return low.like("PAD", (image, low.array(table, "int32")), image, grown)
 
 
-def _pool(low: Lowering, node: fx.Node, code: str, image: int, window: Window, padding: int) -> None:
+def _pool(
+    low: Lowering,
+    node: fx.Node,
+    code: str,
+    image: int,
+    window: Window,
+    padding: int,
+    constants: tuple[int, ...] = (),
+    options: dict[str, int] | None = None,
+) -> None:
     """Add the operator; integers that pass through outside of the plan's units stay on their grid."""
-    options = {**window.options(padding), "fusedActivationFunction": low.activation(node)}
+    options = {**(options or window.options(padding)), "fusedActivationFunction": low.activation(node)}
     held = low.tensors[image]
     if low.unit(node) is not None or held.numbers is None:
-        finish_image(low, node, code, (image,), window.results, **options)
+        finish_image(low, node, code, (image, *constants), window.results, **options)
         return
     shape, rank = held.shape, len(shape_of(node))
-    pooled = low.like(code, (image,), image, (shape[0], *window.results, shape[3]), **options)
+    pooled = low.like(code, (image, *constants), image, (shape[0], *window.results, shape[3]), **options)
     flat = pooled if rank == 4 else low.reshape(pooled, (shape[0], window.results[1], shape[3]))
     source = bind(node)["self"]
     low.define(node, Stored(flat, channels_last(rank), low.read(node, source, channels_last(rank), 0).encoding))
