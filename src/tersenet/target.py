@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tersenet.errors import DataError, InputError
+from tersenet.errors import DataError, InputError, ModelError
 from tersenet.tensors import Port
 
 if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
@@ -245,6 +245,18 @@ class Artifact:
     def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         fed = [feed(array, port) for array, port in zip(arrays, self.inputs, strict=True)]
         return [read(array, port) for array, port in zip(self.session.run(fed), self.outputs, strict=True)]
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file that a runtime is to load.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def as_batch(array: np.ndarray, port: Port) -> np.ndarray:

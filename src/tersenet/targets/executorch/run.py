@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.errors import DataError, MissingDependencyError, ModelError
-from tersenet.target import Placement
+from tersenet.target import Placement, contents
 from tersenet.targets.executorch.program import Program, read_program
 from tersenet.targets.executorch.silence import native_quiet, quiet
 from tersenet.tensors import Port
@@ -107,11 +107,7 @@ def _checked(path: Path) -> Program:
     if find_spec("executorch") is None:
         raise MissingDependencyError("running .pte files needs executorch: pip install 'tersenet[executorch]'")
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}.") from error
-    try:
-        return read_program(data)
+        return read_program(contents(path))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.errors import MissingDependencyError, ModelError
-from tersenet.target import Placement
+from tersenet.target import Placement, contents
 from tersenet.tensors import Port
 
 DELEGATE = "DELEGATE"
@@ -96,11 +96,7 @@ def checked(path: Path) -> Any:
     except ImportError as error:
         raise MissingDependencyError("running .tflite files needs ai-edge-litert and flatbuffers: pip install 'tersenet[litert]'") from error
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}.") from error
-    try:
-        return read(data)
+        return read(contents(path))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 

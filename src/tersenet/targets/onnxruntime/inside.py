@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tersenet.errors import MissingDependencyError, ModelError
-from tersenet.target import Placement
-from tersenet.targets.onnxruntime.run import open_session, read
+from tersenet.target import Placement, contents
+from tersenet.targets.onnxruntime.session import open_session
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # What only carries values over, or works on sizes and indices: nothing that an integer kernel could take.
@@ -46,7 +46,7 @@ def placement(path: Path) -> Placement:
     """
     with tempfile.TemporaryDirectory(prefix="tersenet-onnx-") as folder:
         optimized = Path(folder) / "optimized.onnx"
-        open_session(read(path), path, 1, optimized)
+        open_session(contents(path), path, 1, optimized)
         nodes = list(_parse(optimized.read_bytes(), path).graph.node)
     counts = dict(sorted(Counter(node.op_type for node in nodes).items()))
     if not any(_is_integer_kernel(node) or node.op_type in (QUANTIZE, DEQUANTIZE) for node in nodes):
@@ -79,7 +79,7 @@ def inner_values(path: Path, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarr
     Of quantized values the integers are read and brought back to floats here, so that the same kernels run as in the file
     itself; a float that only exists inside an integer kernel is not shown.
     """
-    model = _parse(read(path), path)
+    model = _parse(contents(path), path)
     graph = model.graph
     given, returned = [value.name for value in graph.input], {value.name for value in graph.output}
     numbers = _numbers(graph)

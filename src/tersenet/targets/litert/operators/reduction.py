@@ -145,14 +145,20 @@ def _held(low: Lowering, argument: Any, shape: Sequence[int], order: Order) -> n
     return array
 
 
+def _over_last_axes(low: Lowering, node: fx.Node) -> tuple[Stored, Moments, list[int]]:
+    """The input of a normalization over the last axes, its moments, and the shape that its weights are broadcast from."""
+    arguments = bind(node)
+    source, normalized = arguments["input"], [int(size) for size in arguments["normalized_shape"]]
+    rank, count = len(shape_of(source)), len(normalized)
+    value = _floats(low, node, source)
+    moments = Moments(low, value.tensor, [value.order.index(axis) for axis in range(rank - count, rank)])
+    return value, moments, [1] * (rank - count) + normalized
+
+
 def layer_norm(low: Lowering, node: fx.Node) -> None:
     """Normalization over the last axes (Ba et al. 2016, equation 4)."""
     arguments = bind(node)
-    source = arguments["input"]
-    rank, count = len(shape_of(source)), len(arguments["normalized_shape"])
-    value = _floats(low, node, source)
-    moments = Moments(low, value.tensor, [value.order.index(axis) for axis in range(rank - count, rank)])
-    shape = [1] * (rank - count) + [int(size) for size in arguments["normalized_shape"]]
+    value, moments, shape = _over_last_axes(low, node)
     weight, bias = (_held(low, arguments[name], shape, value.order) for name in ("weight", "bias"))
     low.define(node, Stored(moments.affine(moments.normalized(float(arguments["eps"])), weight, bias), value.order))
 
@@ -160,13 +166,9 @@ def layer_norm(low: Lowering, node: fx.Node) -> None:
 def rms_norm(low: Lowering, node: fx.Node) -> None:
     """x / sqrt(mean(x^2) + epsilon) over the last axes (Zhang and Sennrich 2019, equation 4)."""
     arguments = bind(node)
-    source = arguments["input"]
-    rank, count = len(shape_of(source)), len(arguments["normalized_shape"])
-    value = _floats(low, node, source)
-    moments = Moments(low, value.tensor, [value.order.index(axis) for axis in range(rank - count, rank)])
+    value, moments, shape = _over_last_axes(low, node)
     epsilon = arguments["eps"] if arguments["eps"] is not None else torch.finfo(torch.float32).eps
     inverse = moments.do("RSQRT", moments.do("ADD", moments.mean(moments.do("MUL", value.tensor, value.tensor)), float(epsilon)))
-    shape = [1] * (rank - count) + [int(size) for size in arguments["normalized_shape"]]
     weight = _held(low, arguments["weight"], shape, value.order)
     low.define(node, Stored(moments.affine(moments.do("MUL", value.tensor, inverse), weight, None), value.order))
 
