@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tersenet.annotations import Annotations
 from tersenet.errors import DataError, UnsupportedError
 from tersenet.plan import QuantizationPlan
 from tersenet.tensors import TensorSpec
@@ -29,6 +30,7 @@ class Model:
         fixed_batch: why the batch could not be left open, or "" where it was.
         provenance: more about the source, plain JSON.
         plans: quantization plans; each says which runtimes it serves. None: a float network.
+        annotations: what the source knew about its numbers: grids, masks.
     """
 
     graph: torch.fx.GraphModule
@@ -39,6 +41,7 @@ class Model:
     fixed_batch: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     plans: tuple[QuantizationPlan, ...] = ()
+    annotations: Annotations = Annotations()
 
     def plan_for(self, runtime: str) -> QuantizationPlan | None:
         """The plan that serves a runtime; None for a float network.
@@ -69,6 +72,8 @@ class Model:
             digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy())
         digest.update(repr([plan.to_json() for plan in self.plans]).encode())
+        if self.annotations:
+            digest.update(self.annotations.digest)
         return digest.hexdigest()
 
     def __call__(self, *inputs: Any) -> np.ndarray | tuple[np.ndarray, ...]:
