@@ -1,0 +1,46 @@
+"""One layer of a Keras network as a converter sees it: its class, its configuration, its variables, what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A layer's variables as a tree.
+
+    Args:
+        own: in the order in which the layer made them (kernel, bias, ...); float16 and bfloat16 are float32 already.
+        children: of the layers inside it, by the attribute name that Keras 3 has for each (``forward_layer``, ``cell``, ``query_dense``).
+    """
+
+    own: tuple[np.ndarray, ...] = ()
+    children: Mapping[str, Weights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a converter is given.
+
+    Args:
+        kind: the name of its class, ``Conv2D``.
+        name: its own name in the network.
+        config: its configuration, as the file has it.
+        weights: its variables.
+        input_shapes: of each tensor that it takes, batch first; None for any size.
+    """
+
+    kind: str
+    name: str
+    config: Mapping[str, Any]
+    weights: Weights = Weights()
+    input_shapes: tuple[tuple[int | None, ...], ...] = ()
+
+
+# The module's forward takes the tensors that the Keras layer takes, and `mask` by name where the layer uses masks.
+Convert = Callable[[Layer], torch.nn.Module]
