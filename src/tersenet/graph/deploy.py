@@ -15,6 +15,7 @@ from torch import fx
 
 from tersenet.graph import normalize
 from tersenet.graph.fold import fold_batch_norm
+from tersenet.graph.permutes import cancel_permutes
 from tersenet.graph.walk import copy
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.views_to_reshapes,
     normalize.drop_identities,
     normalize.fold_constants,
+    cancel_permutes,
     normalize.spell_activations,
     normalize.spell_pooling,
     normalize.spell_convolutions,
