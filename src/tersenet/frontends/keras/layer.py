@@ -42,5 +42,8 @@ class Layer:
     input_shapes: tuple[tuple[int | None, ...], ...] = ()
 
 
-# The module's forward takes the tensors that the Keras layer takes, and `mask` by name where the layer uses masks.
+# The module's forward takes the tensors that the Keras layer takes, one argument each (lists of tensors opened), other arguments of the
+# Keras call by their names, and `mask` by name where the layer uses masks: one mask or None, or for several tensors a list of these.
+# Where the mask of its output is not simply that of its input, the module has `output_mask(*inputs, mask)`, which returns it, or None.
+# What cannot be kept but does not change the result (recurrent dropout) is said in an attribute `notes`, a tuple of sentences.
 Convert = Callable[[Layer], torch.nn.Module]
