@@ -216,12 +216,14 @@ class _Journey:
         folder = self.run.work / "artifacts" / target.name
         folder.mkdir(parents=True, exist_ok=True)
         exporter, options = self.exporters[target.name], self.settings.options
-        options = replace(options, format={name: value for name, value in options.format.items() if name in target.format_options})
+        asked = {name: value for name, value in options.format.items() if name in target.format_options}
+        options = replace(options, format=asked, inside=self.settings.layers)
         start = time.perf_counter()
         compressed = exporter.export(model, folder / f"model{target.extension}", options)
         seconds = time.perf_counter() - start
         twin = table.exporter(table.find(target.float_twin))
-        plain = twin.export(model.without_plans(), folder / f"model-float{target.extension}", replace(options, integer_io=None, format={}))
+        options = replace(options, integer_io=None, format={}, inside=False)
+        plain = twin.export(model.without_plans(), folder / f"model-float{target.extension}", options)
         write_file(folder / "names.json", json.dumps(dict(compressed.names), indent=0, ensure_ascii=False) + "\n")
         self._say(f"exported {target.name} in {seconds:.2f} s: {compressed.path.stat().st_size} bytes, float {plain.path.stat().st_size}")
         self._progress(1, 1, f"exporting ({target.name})")

@@ -19,7 +19,7 @@ from tersenet.measure.memory import peak_memory
 from tersenet.measure.quality import Scores, compare, evaluate
 from tersenet.progress import Progress, silent
 from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
-from tersenet.target import Artifact, Export, Target, as_batch, feed
+from tersenet.target import Artifact, Export, Runner, Target, as_batch, feed, read
 from tersenet.targets import table
 
 # A runtime of reference kernels takes seconds a sample: it judges as many samples as fit in this time, at least `LEAST`.
@@ -147,10 +147,17 @@ def _layers(pair: Pair, expected: Expectation) -> tuple[Layer, ...]:
     """The layers' records, with the agreement of the file's own tensors where they were asked for and the runtime shows them."""
     if not expected.inner:
         return tuple(expected.layers.values())
-    fed = [feed(as_batch(array, port), port) for array, port in zip(expected.sample, pair.compressed.inputs, strict=True)]
-    inner = table.runner(pair.target).inner(pair.compressed.path, fed)
-    agreements = file_agreement(expected.inner, inner or {}, pair.compressed)
+    export = pair.compressed.debug or pair.compressed
+    fed = [feed(as_batch(array, port), port) for array, port in zip(expected.sample, export.inputs, strict=True)]
+    runner = table.runner(pair.target)
+    inner = _returned(runner, export, fed) if pair.compressed.debug else runner.inner(export.path, fed)
+    agreements = file_agreement(expected.inner, inner or {}, export)
     return tuple(replace(layer, agreement_db=agreements.get(name)) for name, layer in expected.layers.items())
+
+
+def _returned(runner: Runner, export: Export, fed: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """What a debug file returns, in floats, by the names of its outputs."""
+    return {port.name: read(array, port) for array, port in zip(runner.load(export.path).run(fed), export.outputs, strict=True)}
 
 
 def _agreement(expected: Expectation, scores: Scores, judged: np.ndarray, data: Data) -> Agreement | None:

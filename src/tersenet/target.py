@@ -33,6 +33,7 @@ class ExportOptions:
         batch: the batch size of files that fix one.
         cpu: the instruction set that kernels are chosen for.
         format: options of one format alone, by name (``{"qoperator": True}`` for onnxruntime).
+        inside: where the runtime hides a file's inner values, write a second file that returns them (`Export.debug`).
     """
 
     integer_io: bool | None = None
@@ -40,6 +41,7 @@ class ExportOptions:
     batch: int = 1
     cpu: str = ""
     format: Mapping[str, Any] = field(default_factory=dict)
+    inside: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= LARGEST_BATCH:
@@ -59,6 +61,7 @@ class Export:
         axes: of those that lie otherwise than in the source: node name -> the source's axes in the file's order.
         extra: other files written beside it (a C source, a map).
         notes: sentences for the report: what was converted, split or kept in float, and why.
+        debug: a file of the same graph and plan whose outputs are its inner values too, behind the network's own; it does not ship.
     """
 
     path: Path
@@ -68,6 +71,7 @@ class Export:
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     extra: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    debug: Export | None = None
 
 
 class Exporter(Protocol):

@@ -359,6 +359,19 @@ def test_options_of_files(sources: Path, capsys: Any, tmp_path: Path, options: l
         assert ((got - wanted) ** 2).mean() < 0.01 * (wanted**2).mean()
 
 
+def test_layers_are_looked_at_in_every_file(sources: Path, tmp_path: Path) -> None:
+    """ExecuTorch hides inner values: there a second file returns them, and the record says so. The file that ships is the same."""
+    report = tersenet.compress(
+        network(sources, "small"), str(sources / "small.npz"), to=INSTALLED, out=tmp_path / "run", settings=tersenet.Settings(layers=True)
+    )
+    for record in report.records:
+        compared = [layer.agreement_db for layer in record.layers if layer.agreement_db is not None]
+        assert len(compared) >= len(record.layers) - 2 and min(compared) > 30
+        notes = [note for note in record.notes if "debug export" in note]
+        debug = tmp_path / "run" / "artifacts" / record.target / "model-debug.pte"
+        assert bool(notes) == debug.is_file() == (record.target == "executorch")
+
+
 def test_qoperator_and_cpu(sources: Path, capsys: Any, tmp_path: Path) -> None:
     model, data = f"{sources / 'networks.py'}:small", sources / "small.npz"
     done = command_line.call(capsys, "compress", model, "--data", data, "--qoperator", "--cpu", "x86-avx2", "--out", tmp_path / "o")

@@ -6,6 +6,8 @@ reader is a quantize. One quantize per value, one dequantize per reader is the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import fx
 
@@ -23,7 +25,7 @@ from tersenet.targets.executorch.spell import SPELLINGS, is_dequantize, is_quant
 CANNOT_RUN = {"conv3d": "ExecuTorch's kernels convolve over one or two axes"}
 
 
-def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io: bool) -> fx.GraphModule:
+def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io: bool, shown: Sequence[str] = ()) -> fx.GraphModule:
     """The graph to export, holding the tensors that it reads and no others.
 
     Args:
@@ -31,6 +33,7 @@ def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io:
         plan: what is quantized; None for the float twin.
         batch: of every input.
         integer_io: inputs and outputs that the plan quantizes are int8 at the file's border.
+        shown: quantized values that are returned too, as integers, behind the network's own outputs.
 
     Raises:
         UnsupportedError: an operator that the runtime cannot run.
@@ -39,6 +42,7 @@ def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io:
     _check_kinds(module)
     if plan is not None:
         apply_plan(module, plan, QuantizeDequantize("int8", bias=False))
+    _show(module, shown)
     for rewrite in SPELLINGS:
         rewrite(module)
     if integer_io:
@@ -57,6 +61,21 @@ def _check_kinds(module: fx.GraphModule) -> None:
             raise UnsupportedError(
                 f"{layer_of(node)} is a {kind_of(node)}: {CANNOT_RUN[kind_of(node)]}; replace it, or write the file for another runtime."
             )
+
+
+def inner_values(module: fx.GraphModule, plan: QuantizationPlan) -> tuple[str, ...]:
+    """Names of a deployable graph's quantized values, constants left out."""
+    return tuple(node.name for node in module.graph.nodes if node.name in plan.values and node.op != "get_attr")
+
+
+def _show(module: fx.GraphModule, names: Sequence[str]) -> None:
+    """Return the integers of some values: the operators and their kernels stay what they are."""
+    if not names:
+        return
+    nodes = {node.name: node for node in module.graph.nodes}
+    integers = [next(reader for reader in nodes[name].users if is_quantize(reader)) for name in names]
+    end = next(node for node in module.graph.nodes if node.op == "output")
+    end.args = ((*outputs(module), *integers),)
 
 
 def _one_dequantize_each(module: fx.GraphModule) -> None:

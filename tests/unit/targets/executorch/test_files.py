@@ -16,10 +16,11 @@ from tersenet.data.parts import Data
 from tersenet.errors import DataError, ModelError, RecipeError, UnsupportedError
 from tersenet.graph.simulate import simulate
 from tersenet.graph.trace import trace
+from tersenet.layers import file_agreement, simulated_values
 from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.steps.quantize import Quantize
-from tersenet.target import Artifact, ExportOptions
+from tersenet.target import Artifact, ExportOptions, read
 
 pytest.importorskip("executorch")
 
@@ -173,6 +174,39 @@ def test_integer_io(tmp_path):
     for port, held in zip((*artifact.inputs, *artifact.outputs), (*artifact.session.inputs, *artifact.session.outputs), strict=True):
         assert port.dtype == held.dtype == "int8" and port.shape == held.shape and port.scale and port.zero_point is not None
     assert steps_apart(artifact, model, (images,)) < STEPS_APART
+
+
+@pytest.mark.parametrize("kind", [Residual, Inverted])
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_debug_export_shows_what_xnnpack_hides(kind, batch, tmp_path):
+    model, images = network(kind)
+    model = quantized(model, (images,))
+    plan = model.plan_for("executorch")
+    export = ExecuTorchExporter().export(model, tmp_path / "model.pte", ExportOptions(batch=batch, inside=True))
+    plain = ExecuTorchExporter().export(model, tmp_path / "plain.pte", ExportOptions(batch=batch))
+    assert plain.debug is None and plain.path.read_bytes() == export.path.read_bytes()
+    assert any("debug export" in note and export.debug.path.name in note for note in export.notes)
+    expected = simulated_values(model, plan, (images[:1],))
+    session = ExecuTorchRunner().load(export.debug.path)
+    results = session.run([images[:1].repeat(batch, 0)])
+    inner = {port.name: read(array, port) for array, port in zip(results, export.debug.outputs, strict=True)}
+    agreements = file_agreement(expected, inner, export.debug)
+    assert set(agreements) == set(expected) >= {unit.result for unit in plan.units.values()}
+    assert min(agreements.values()) > 35
+    shipped = ExecuTorchRunner().load(export.path).run([images[:1].repeat(batch, 0)])[0]
+    np.testing.assert_array_equal(results[0], shipped)
+
+
+def test_ports_have_the_sources_names(tmp_path):
+    class Named(nn.Module):
+        def forward(self, image, scale):
+            return {"scaled": image * scale, "summed": image + scale}
+
+    model = trace(Named(), (torch.randn(2, 3), torch.randn(2, 3)))
+    artifact = exported(model, tmp_path / "named.pte")
+    assert [port.name for port in artifact.inputs] == ["image", "scale"] and [port.name for port in artifact.outputs] == ["scaled", "summed"]
+    image, scale = np.float32([[1, 2, 3]]), np.float32([[2, 3, 4]])
+    np.testing.assert_allclose(artifact({"scale": scale, "image": image})[0], image * scale)
 
 
 def test_batch_of_four(tmp_path):
