@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tersenet.errors import ModelError
+from tersenet.frontends.keras.config import described
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -23,6 +26,9 @@ class Weights:
     children: Mapping[str, Weights] = field(default_factory=dict)
 
 
+Shapes = tuple[tuple[int | None, ...], ...]
+
+
 @dataclass(frozen=True)
 class Layer:
     """What a converter is given.
@@ -33,13 +39,32 @@ class Layer:
         config: its configuration, as the file has it.
         weights: its variables.
         input_shapes: of each tensor that it takes, batch first; None for any size.
+        convert: converts a layer that is inside this one; see `inner`.
     """
 
     kind: str
     name: str
     config: Mapping[str, Any]
     weights: Weights = Weights()
-    input_shapes: tuple[tuple[int | None, ...], ...] = ()
+    input_shapes: Shapes = ()
+    convert: Convert | None = field(default=None, compare=False, repr=False)
+
+    def inner(self, entry: Any, attribute: str, input_shapes: Shapes) -> torch.nn.Module:
+        """The module of a layer inside this one.
+
+        Args:
+            entry: its serialized form, as it stands in this layer's configuration.
+            attribute: what Keras calls it in this layer; its weights are ``weights.children[attribute]``.
+            input_shapes: what it is called with.
+
+        Raises:
+            ModelError: it cannot be converted.
+        """
+        if self.convert is None:
+            raise ModelError(f"{self.kind} {self.name!r} holds another layer, and nothing is given that converts it.")
+        inside = described(entry)
+        weights = self.weights.children.get(attribute, Weights())
+        return self.convert(Layer(inside.kind, inside.name, inside.config, weights, input_shapes, self.convert))
 
 
 # The module's forward takes the tensors that the Keras layer takes, one argument each (lists of tensors opened), other arguments of the

@@ -1,0 +1,219 @@
+"""A network's variables as one tree, `Weights`, whichever of Keras's two ways of storing them a file has.
+
+Keras 3 stores a tree: ``layers/bidirectional/forward_layer/cell/vars/0``. The older ``.h5`` form stores a flat list for each layer
+of the outermost network, trainable variables first; `grouped` gives it the same form as the tree. Arrays are read where they are
+first asked for, so that a network never lies in memory twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tersenet.errors import ModelError
+from tersenet.frontends.keras.hdf5 import Group, joined
+from tersenet.frontends.keras.layer import Weights
+
+# What Keras has called the list of a network's layers.
+_LAYERS = ("layers", "_layer_checkpoint_dependencies")
+# Layers that hold one other layer, and what they call it.
+WRAPPERS: Mapping[str, str] = {"TimeDistributed": "layer", "SpectralNormalization": "layer", "PruneLowMagnitude": "layer", "QuantizeWrapperV2": "layer"}
+_RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "CuDNNLSTM", "CuDNNGRU"}
+_ATTENTION = ("query_dense", "key_dense", "value_dense", "output_dense")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variable of the flat form: its name as the file has it, and its array when asked for."""
+
+    name: str
+    load: Callable[[], np.ndarray]
+
+
+class _Later(Weights):
+    """Weights whose arrays are read on first use."""
+
+    def __init__(self, load: Callable[[], tuple[np.ndarray, ...]], children: Mapping[str, Weights]) -> None:
+        object.__setattr__(self, "_load", load)
+        object.__setattr__(self, "children", children)
+
+    @cached_property
+    def own(self) -> tuple[np.ndarray, ...]:  # type: ignore[override]
+        return tuple(as_float32(array) for array in self._load())  # type: ignore[attr-defined]
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """Floats of other widths as float32, in this machine's order of bytes."""
+    return array.astype(np.float32) if array.dtype.kind == "f" and array.dtype != np.float32 else np.ascontiguousarray(array)
+
+
+class StoredChildren(Mapping[str, Weights]):
+    """The groups of a stored tree by name, read as they are asked for."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._names = [name for name in group.names() if name != "vars"]
+
+    def __getitem__(self, name: str) -> Weights:
+        if name not in self._names:
+            raise KeyError(name)
+        return stored(self._group.group(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def stored(group: Group) -> Weights:
+    """The weights of Keras 3's form below a group."""
+    return _Later(lambda: _variables(group), StoredChildren(group))
+
+
+def _variables(group: Group) -> tuple[np.ndarray, ...]:
+    if "vars" not in group:
+        return ()
+    held = group.group("vars")
+    names = sorted(held.names(), key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    return tuple(held.array(name) for name in names)
+
+
+def of_layers(weights: Weights, classes: Sequence[str]) -> list[Weights]:
+    """The weights of each layer of a network, whose classes are given in the order of its configuration.
+
+    Keras numbers the layers of one class in that order: ``conv2d``, ``conv2d_1``.
+    """
+    held = next((weights.children[name] for name in _LAYERS if name in weights.children), Weights())
+    return [held.children.get(name, Weights()) for name in stored_names(classes)]
+
+
+def stored_names(classes: Sequence[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    names = []
+    for kind in classes:
+        name = _snake_case(kind)
+        names.append(f"{name}_{counts[name]}" if name in counts else name)
+        counts[name] = counts.get(name, 0) + 1
+    return names
+
+
+def _snake_case(name: str) -> str:
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def flat(group: Group) -> dict[str, list[Entry]]:
+    """The variables of each layer of the outermost network, of the older form."""
+    layers = {}
+    for layer in joined(group, "layer_names"):
+        held = group.group(layer)
+        layers[layer] = [Entry(name, lambda held=held, name=name: held.array(name)) for name in joined(held, "weight_names")]  # type: ignore[misc]
+    return layers
+
+
+def network_of_flat(layers: Sequence[Mapping[str, Any]], entries: Mapping[str, Sequence[Entry]]) -> Weights:
+    """The tree of a whole network of the older form.
+
+    Args:
+        layers: the configurations of its layers.
+        entries: name of a layer -> its variables.
+
+    Raises:
+        ModelError: the file has weights of layers that the configuration does not have.
+    """
+    names = [_name(layer) for layer in layers]
+    strange = [name for name, found in entries.items() if found and name not in names]
+    if strange:
+        raise ModelError(f"its weights do not fit its configuration: it has weights of {', '.join(strange[:3])}, which is no layer of the network")
+    parts = [grouped(layer, entries.get(name, ())) for layer, name in zip(layers, names, strict=True)]
+    return _network(layers, parts)
+
+
+def _network(layers: Sequence[Mapping[str, Any]], parts: Sequence[Weights]) -> Weights:
+    held = dict(zip(stored_names([str(layer["class_name"]) for layer in layers]), parts, strict=True))
+    return Weights((), {"layers": Weights((), held)})
+
+
+def grouped(layer: Mapping[str, Any], entries: Sequence[Entry]) -> Weights:
+    """The flat variables of one layer as the tree that Keras 3 would store."""
+    kind, config = str(layer["class_name"]), layer["config"]
+    inner = config.get("layers") if isinstance(config, Mapping) else config
+    if isinstance(inner, list):
+        return _network(inner, _by_name(inner, entries))
+    if kind == "Bidirectional":
+        half = len(entries) // 2
+        backward = config.get("backward_layer") or config["layer"]
+        return Weights((), {"forward_layer": grouped(config["layer"], entries[:half]), "backward_layer": grouped(backward, entries[half:])})
+    if kind in WRAPPERS and isinstance(config.get("layer"), Mapping):
+        return _wrapped(kind, config, entries)
+    if kind in _RECURRENT:
+        return Weights((), {"cell": _leaf(entries)})
+    if kind == "RNN":
+        return Weights((), {"cell": grouped(config["cell"], entries)})
+    if kind == "StackedRNNCells":
+        return Weights((), {"cells": _cells(config["cells"], entries)})
+    if kind in {"MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"}:
+        each = 2 if config.get("use_bias", True) else 1
+        return Weights((), {name: _leaf(entries[place * each : (place + 1) * each]) for place, name in enumerate(_ATTENTION)})
+    return _leaf(entries)
+
+
+def _leaf(entries: Sequence[Entry]) -> Weights:
+    return _Later(lambda: tuple(entry.load() for entry in entries), {})
+
+
+def _wrapped(kind: str, config: Mapping[str, Any], entries: Sequence[Entry]) -> Weights:
+    """A wrapper's own variables come after those of the layer inside it, save where names tell them apart."""
+    inner = config["layer"]
+    if kind == "SpectralNormalization":
+        return Weights(_Later(lambda: (entries[-1].load(),), {}).own, {"layer": grouped(inner, entries[:-1])})
+    if kind == "TimeDistributed":
+        return Weights((), {"layer": grouped(inner, entries)})
+    from tersenet.frontends.keras.wrapped import split
+
+    own, rest = split(kind, entries)
+    return _Later(lambda: tuple(entry.load() for entry in own), {"layer": grouped(inner, rest)})
+
+
+def _by_name(layers: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Weights]:
+    """The variables of a network inside a network, by the names of its layers, which stand in the names of the variables.
+
+    Raises:
+        ModelError: a variable is of none of the layers.
+    """
+    names = [_name(layer) for layer in layers]
+    sorted_out: dict[str, list[Entry]] = {name: [] for name in names}
+    for entry in entries:
+        parts = entry.name.split("/")
+        owner = next((cut for cut in _prefixes(parts) if cut in sorted_out), None)
+        if owner is None:
+            raise ModelError(f"its weights do not fit its configuration: {entry.name[:80]!r} is of none of the layers {', '.join(names[:5])} ...")
+        sorted_out[owner].append(entry)
+    return [grouped(layer, sorted_out[name]) for layer, name in zip(layers, names, strict=True)]
+
+
+def _prefixes(parts: Sequence[str]) -> Iterator[str]:
+    """Every run of the path's parts, from the left, longest first: a layer's own name may hold slashes."""
+    for start in range(len(parts)):
+        for end in range(len(parts), start, -1):
+            yield "/".join(parts[start:end])
+
+
+def _cells(cells: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Weights:
+    parts, place = [], 0
+    for cell in cells:
+        size = 3 if cell["config"].get("use_bias", True) else 2
+        parts.append(_leaf(entries[place : place + size]))
+        place += size
+    return Weights((), dict(zip(stored_names([str(cell["class_name"]) for cell in cells]), parts, strict=True)))
+
+
+def _name(layer: Mapping[str, Any]) -> str:
+    config = layer["config"]
+    return str(layer.get("name") or (config.get("name") if isinstance(config, Mapping) else "") or layer["class_name"])
