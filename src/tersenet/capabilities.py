@@ -12,8 +12,8 @@ class Kernel:
 
     Args:
         weights: integer types of stored weights, best first; empty for operators without weights.
-        activations: integer types of inputs and result.
-        granularities: of the weights' scales, best first.
+        activations: types of inputs and result; ``float32`` where weights alone are integers (`dynamic`).
+        granularities: of the weights' scales, best first; ``per-gate`` for recurrent ones that have a scale for each gate.
         fuses: kinds of activation that the kernel applies to its own result.
         shares: "" where input and result have scales of their own; ``"result"`` where the result must have the first
             input's numbers; ``"all"`` where all inputs and the result must have equal numbers.
@@ -22,6 +22,10 @@ class Kernel:
         halves: how a mean over a window is rounded where it falls between two integers: "even", "away" from zero (of the integers as they are
             stored), or "" where the kernel computes in floats.
         constant_operands: whether an operand may be a constant of the file.
+        dynamic: for a kernel whose weights alone are integers in the file, what it does with the floats that it multiplies them by, at each run:
+            "whole" (all that one product takes goes on one uint8 grid of its extremes and zero), "rows" (each row on an int8 grid of its largest
+            magnitude), "never" (weights become floats again, and the arithmetic is theirs); "" for every other kernel.
+        given_states: whether a recurrent kernel can start from a given state and return its last cell state.
         note: a limit worth knowing, for the documentation.
     """
 
@@ -34,6 +38,8 @@ class Kernel:
     bias: str = "int32"
     halves: str = ""
     constant_operands: bool = True
+    dynamic: str = ""
+    given_states: bool = True
     note: str = ""
 
 

@@ -20,14 +20,18 @@ class Unit:
     Args:
         nodes: names of the nodes, the anchor first; the value of the last one is the unit's result.
         kind: the anchor's kind (`tersenet.graph.operators`).
-        weights: encodings of the anchor's constant arguments by their names in the operator's schema (``weight``, ``bias``).
+        weights: encodings of the anchor's constant arguments by their names in the operator's schema (``weight``, ``bias``; ``params.0`` is the
+            first of a list).
         halves: how the kernel rounds a mean that falls between two integers (`tersenet.capabilities.Kernel`).
+        dynamic: what a kernel whose weights alone are integers does with the floats that it multiplies them by (the same); such a unit's inputs
+            and result are not in the plan's values. "" for every other unit.
     """
 
     nodes: tuple[str, ...]
     kind: str
     weights: Mapping[str, Encoding] = field(default_factory=dict)
     halves: str = ""
+    dynamic: str = ""
 
     @property
     def anchor(self) -> str:
@@ -46,7 +50,8 @@ class QuantizationPlan:
         serves: names of the capability tables that this plan was made for.
         values: encodings of activations, network inputs and constant operands, by the name of the node that makes the
             value. A value in this table is quantized for *every* reader of it; one that is not stays float.
-        units: operators that run in integers, by the name of their anchor. Their inputs and results are in `values`.
+        units: operators that run in integers, or whose weights alone are integers, by the name of their anchor. Inputs and results of the former
+            are in `values`.
         uses: another encoding for one use of a value, by ``"node:argument index"`` (``"cat:0"`` is the first tensor of a
             concatenation): the value is converted again for this reader alone.
         float_operators: operators that stay in float: node name -> why.
@@ -73,6 +78,7 @@ class QuantizationPlan:
                     "kind": unit.kind,
                     "weights": {key: encoding.to_json() for key, encoding in unit.weights.items()},
                     "halves": unit.halves,
+                    "dynamic": unit.dynamic,
                 }
                 for name, unit in self.units.items()
             },
@@ -84,7 +90,11 @@ class QuantizationPlan:
     def from_json(cls, record: dict[str, Any]) -> QuantizationPlan:
         units = {
             name: Unit(
-                tuple(unit["nodes"]), unit["kind"], {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()}, unit["halves"]
+                tuple(unit["nodes"]),
+                unit["kind"],
+                {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()},
+                unit["halves"],
+                unit["dynamic"],
             )
             for name, unit in record["units"].items()
         }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from tersenet.graph.walk import bind, calls
+from tersenet.graph.walk import argument, bind, calls
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
 
@@ -186,7 +186,7 @@ def bytes_moved(module: fx.GraphModule, plan: QuantizationPlan | None = None) ->
     nodes = {node.name: node for node in module.graph.nodes}
     encodings = dict(plan.values) if plan is not None else {}
     for anchor, unit in units.items():
-        encodings |= {bind(nodes[anchor])[argument].name: encoding for argument, encoding in unit.weights.items()}
+        encodings |= {argument(nodes[anchor], name).name: encoding for name, encoding in unit.weights.items()}
     inner = {name for unit in units.values() for name in unit.nodes[:-1]}  # never leaves the kernel
     sizes, bits = _Sizes(module), 0
     for node in calls(module):

@@ -12,9 +12,10 @@ from torch import fx
 
 from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
-from tersenet.graph.walk import add_constant, bind, constant, rebind
+from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.numerics.pooling import mean_of_integers
+from tersenet.numerics.recurrent import GRIDS, quantized_lstm
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding
 
@@ -50,9 +51,8 @@ def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect)
     _special_uses(module, plan, dialect, nodes)
     for anchor, unit in plan.units.items():
         node = nodes[anchor]
-        for argument, encoding in unit.weights.items():
-            made = dialect.weight(module, bind(node)[argument], encoding, node, f"{anchor}.{argument}")
-            rebind(node, **{argument: made})
+        for name, encoding in unit.weights.items():
+            set_argument(node, name, dialect.weight(module, argument(node, name), encoding, node, f"{anchor}.{name}"))
         dialect.operator(node, unit, plan.values.get(unit.result))
     for name, encoding in plan.values.items():
         _everywhere(module, nodes[name], encoding, dialect)
@@ -107,13 +107,15 @@ class Simulation:
         return add_constant(module, f"quantized.{name}", fake_quantize(constant(module, value), encoding), before, value)
 
     def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
-        """Means over windows are taken of integers, with the kernel's rounding of halves."""
-        if not unit.halves or result is None or unit.kind not in ("avg_pool1d", "avg_pool2d") or bind(node).get("divisor_override") is not None:
-            return
+        """Means over windows are taken of integers, with the kernel's rounding of halves; an LSTM quantizes as it runs."""
         held = bind(node)
-        window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
-        grid = (result.scale[0], result.zero_point[0], unit.halves)
-        node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
+        if unit.kind == "lstm" and unit.dynamic in GRIDS:
+            options = tuple(held[name] for name in ("has_biases", "num_layers", "bidirectional", "batch_first"))
+            node.target, node.args, node.kwargs = quantized_lstm, (held["input"], held["hx"], held["params"], options, unit.dynamic), {}
+        elif unit.halves and result is not None and unit.kind in ("avg_pool1d", "avg_pool2d") and held.get("divisor_override") is None:
+            window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
+            grid = (result.scale[0], result.zero_point[0], unit.halves)
+            node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
 
 
 class QuantizeDequantize:

@@ -49,6 +49,23 @@ def rebind(node: fx.Node, **changes: Any) -> None:
     node.kwargs = {name: bound[name] for name in names if name in keyword_only and (name in node.kwargs or name in changes)}
 
 
+def argument(node: fx.Node, name: str) -> Any:
+    """One argument of an ATen node by its name in the schema; ``params.3`` is the fourth of a list."""
+    first, _, position = name.partition(".")
+    held = bind(node)[first]
+    return held[int(position)] if position else held
+
+
+def set_argument(node: fx.Node, name: str, value: Any) -> None:
+    """Give an argument, named as in `argument`, a new value; the rest stay."""
+    first, _, position = name.partition(".")
+    if position:
+        whole = list(bind(node)[first])
+        whole[int(position)] = value
+        value = whole
+    rebind(node, **{first: value})
+
+
 def calls(module: fx.GraphModule) -> Iterator[fx.Node]:
     """The operators, in the order in which they run."""
     return (node for node in module.graph.nodes if node.op == "call_function")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from torch import fx
+from torch import Tensor, fx
 
 from tersenet.capabilities import Capabilities, Kernel
+from tersenet.graph.gates import matrices
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, constant, is_constant, outputs, shape_of
 from tersenet.numerics.affine import bias_encoding, encode, fit_bias
@@ -59,7 +60,7 @@ def fill(
     units = {}
     for anchor, (nodes, kernel) in placement.units.items():
         weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
-        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves)
+        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves, kernel.dynamic)
     return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators)
 
 
@@ -124,6 +125,8 @@ def _weights(
 ) -> dict[str, Encoding]:
     """Encodings of an operator's weight and bias."""
     kind = kind_of(node)
+    if kernel.dynamic:
+        return {matrix.name: _alone(constant(module, matrix.node), matrix.gates, kernel, capabilities, choice) for matrix in matrices(node)}
     if kind not in WEIGHT_AXIS:
         return {}
     arguments = bind(node)
@@ -138,6 +141,25 @@ def _weights(
     source = values[arguments["input"].name]
     encoding = fit_bias(constant(module, arguments["bias"]), source, encoding)
     return {"weight": encoding, "bias": bias_encoding(source, encoding)}
+
+
+def _alone(weight: Tensor, gates: int, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Encoding:
+    """The encoding of a matrix (outputs, inputs) of an operator whose weights alone are integers; one scale a gate is one for each of its outputs."""
+    granularity = choice.granularity if choice.granularity in kernel.granularities else kernel.granularities[0]
+    scheme = Scheme(
+        choice.weights,
+        symmetric=True,
+        granularity="per-channel" if granularity == "per-channel" else "per-tensor",
+        restricted=capabilities.restricted_weights or not choice.full_range,
+        power_of_two=choice.power_of_two,
+    )
+    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and kernel.dynamic == "whole"
+    if granularity != "per-gate" or gates == 1:
+        return weight_encoding(weight, scheme, 0, choice.weight_ranges, adds_pairs)
+    size = len(weight) // gates
+    each = [weight_encoding(part, scheme, 0, choice.weight_ranges, adds_pairs).scale[0] for part in weight.split(size)]
+    scales = tuple(scale for scale in each for _ in range(size))
+    return Encoding(replace(scheme, granularity="per-channel"), scales, (0,) * len(scales), 0, "weight")
 
 
 def _weight_scheme(node: fx.Node, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Scheme:

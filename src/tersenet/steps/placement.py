@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import fx
 
 from tersenet.capabilities import Capabilities, Kernel
+from tersenet.graph.gates import keeps_states_to_itself
 from tersenet.graph.operators import HEAVY, WEIGHT_AXIS, kind_of
 from tersenet.graph.units import find_units
 from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, tensor_inputs
@@ -24,7 +25,7 @@ class Placement:
     """Units that run in integers, values that are integers, and which values must have equal numbers.
 
     Args:
-        units: anchor name -> its nodes and the kernel that computes them.
+        units: anchor name -> its nodes and the kernel that computes them, those whose weights alone are integers among them.
         values: names of quantized values, in the order in which they are made.
         groups: value -> name of the group that it shares numbers with.
         fixed: group -> scale and zero point (int8 grid) that a kernel demands.
@@ -38,6 +39,10 @@ class Placement:
     fixed: dict[str, tuple[float, int]] = field(default_factory=dict)
     uses: dict[str, str] = field(default_factory=dict)
     float_operators: dict[str, str] = field(default_factory=dict)
+
+    def integers(self) -> Iterator[tuple[str, tuple[fx.Node, ...]]]:
+        """Anchors and nodes of the units whose activations are integers too, not their weights alone."""
+        return ((anchor, nodes) for anchor, (nodes, kernel) in self.units.items() if not kernel.dynamic)
 
 
 def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[str, str], activations: Mapping[str, str]) -> Placement:
@@ -96,10 +101,14 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
     if not _computes(node):
         return MAKES_NO_FLOATS
     if kind == "getitem":
-        return _why_float(module, node.args[0], capabilities, forced, activations)  # type: ignore[arg-type]
+        source: fx.Node = node.args[0]  # type: ignore[assignment]
+        why = _why_float(module, source, capabilities, forced, activations)
+        return why or (MAKES_NO_FLOATS if capabilities.kernels[kind_of(source)].dynamic else "")
     kernel = capabilities.kernels.get(kind)
     if kernel is None:
         return capabilities.why_float(kind)
+    if kernel.dynamic:
+        return _why_no_integer_weights(module, node, kernel, capabilities)
     wanted = activations.get(node.name, "int8")
     if wanted not in kernel.activations:
         return f"{capabilities.name} has no {wanted} kernel for {kind}"
@@ -109,6 +118,15 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
             return "its weights are computed while the network runs"
         return ""
     return _why_operand(module, node, kernel, capabilities)
+
+
+def _why_no_integer_weights(module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities) -> str:
+    """Why a recurrent operator's weights cannot be integers; "" where they can."""
+    if not all(is_constant(weight) for weight in bind(node)["params"]):
+        return "its weights are computed while the network runs"
+    if not kernel.given_states and not keeps_states_to_itself(module, node):
+        return f"{capabilities.name}'s {kind_of(node)} starts from zeros and does not return its last cell state: each step is written out, in float"
+    return ""
 
 
 def _why_operand(module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities) -> str:
@@ -139,9 +157,9 @@ def _drop_islands(placement: Placement) -> None:
     heavy = {name for name, (nodes, _) in placement.units.items() if kind_of(nodes[0]) in HEAVY}
     if not heavy:
         return
-    maker = {node.name: anchor for anchor, (nodes, _) in placement.units.items() for node in nodes}
+    maker = {node.name: anchor for anchor, nodes in placement.integers() for node in nodes}
     joined: dict[str, set[str]] = {name: set() for name in placement.units}
-    for anchor, (nodes, _) in placement.units.items():
+    for anchor, nodes in placement.integers():
         for _, source in _sources(nodes[0]):
             other = maker.get(source.name)
             if other is not None:
@@ -160,7 +178,7 @@ def _drop_islands(placement: Placement) -> None:
 
 def _collect_values(placement: Placement) -> None:
     found: dict[str, fx.Node] = {}
-    for nodes, _ in placement.units.values():
+    for _, nodes in placement.integers():
         for _, source in _sources(nodes[0]):
             found[source.name] = source
         if is_float(nodes[-1]):

@@ -27,6 +27,12 @@ from tersenet.steps.placement import LARGEST_VALUE, Placement, place
 
 WEIGHTS = ("int8", "int4", "int2")
 ACTIVATIONS = ("int8", "uint8", "int16")
+# What becomes of the inputs of an operator whose weights alone are integers, in words.
+DYNAMIC = {
+    "whole": "its kernel puts input and state on a grid of 8 bits anew at each product",
+    "rows": "its kernel puts each row of input and state on a grid of 8 bits anew at each step",
+    "never": "they become floats again as it runs, and its arithmetic is in floats",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Quantize(Step):
             _check_integers_only(plan, table)
             _merge(plans, plan)
         skipped = (*_skipped(module, plans), *_not_followed(self, plans, context.capabilities))
-        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(plans)), skipped)
+        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(module, plans)), skipped)
 
 
 def _override(value: Any) -> Override:
@@ -264,12 +270,16 @@ def _merge(plans: list[QuantizationPlan], plan: QuantizationPlan) -> None:
     plans.append(plan)
 
 
-def _changes(plans: list[QuantizationPlan]) -> Iterator[Change]:
+def _changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
+    layers = {node.name: layer_of(node) for node in calls(module)}
     for plan in plans:
-        yield Change(
-            ", ".join(plan.serves),
-            f"{len(plan.units)} operators in integers, {len(plan.values)} quantized values, {len(plan.float_operators)} operators in float",
-        )
+        serves = ", ".join(plan.serves)
+        alone = [unit for unit in plan.units.values() if unit.dynamic]
+        counts = f"{len(plan.units) - len(alone)} operators in integers, {len(plan.values)} quantized values"
+        weights = f"{len(alone)} operators with weights alone in integers, " if alone else ""
+        yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
+        for unit in alone:
+            yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
 
 
 def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
@@ -283,7 +293,7 @@ def _not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequenc
     """What was asked of weights and could not be had of a runtime's kernels, kind by kind."""
     for table in tables:
         plan = next(plan for plan in plans if table.name in plan.serves)
-        for kind in sorted({unit.kind for unit in plan.units.values() if "weight" in unit.weights}):
+        for kind in sorted({unit.kind for unit in plan.units.values() if unit.weights}):
             kernel = table.kernels[kind]
             if step.granularity not in kernel.granularities:
                 yield Change(f"{step.granularity} scales of {kind} ({table.name})", f"its kernel takes {' or '.join(kernel.granularities)} scales")

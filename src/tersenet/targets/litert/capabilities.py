@@ -18,6 +18,14 @@ ARITHMETIC = Kernel(activations=BOTH, fuses=ACTIVATIONS)
 KERNELS = {
     **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "linear"), WEIGHTED),
     **dict.fromkeys(("conv_transpose2d", "conv_transpose1d"), TRANSPOSED),
+    "lstm": Kernel(
+        ("int8",),
+        ("float32",),
+        ("per-gate",),
+        dynamic="rows",
+        given_states=False,
+        note="each row of input and state is quantized anew at each step; from a given state, or with its last cell state read, in float",
+    ),
     "matmul": Kernel(activations=("int8",)),
     "embedding": Kernel(("int8",), ("int8",), ("per-tensor",), shares="result"),
     **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
@@ -45,7 +53,6 @@ LITERT = Capabilities(
     reasons={
         "layer_norm": "LiteRT has no layer norm: it is composed of means and products, which lose too much in int8",
         "group_norm": "LiteRT has no group norm: it is composed of means and products, which lose too much in int8",
-        "lstm": "the integer LSTM of LiteRT runs on a slow reference kernel",
     },
 )
 
@@ -135,13 +142,17 @@ MICRO_OPERATORS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
     "UNPACK": "AddUnpack",
 }
+MICRO_REASONS = {
+    "gelu": "the interpreter for microcontrollers has no GELU",
+    "lstm": "the interpreter for microcontrollers runs LSTMs of int8 weights on integer states alone, which plans do not speak of yet",
+    "tile": "the interpreter for microcontrollers has no TILE",
+}
 MICRO_MEAN = Kernel(activations=BOTH, shares="result", halves="away")
 LITERT_MICRO = Capabilities(
     name="litert-micro",
-    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in ("gelu", "tile")}
-    | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
+    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in MICRO_REASONS} | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
     floats=frozenset(),
-    reasons={"gelu": "the interpreter for microcontrollers has no GELU", "tile": "the interpreter for microcontrollers has no TILE"},
+    reasons=MICRO_REASONS,
     integer_io=True,
 )
 

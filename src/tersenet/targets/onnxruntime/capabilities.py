@@ -19,6 +19,13 @@ UNSIGNED = Kernel(result=(1 / 256, -128))
 WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
 KERNELS = {
     **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv3d", "linear"), WEIGHTED),
+    "lstm": Kernel(
+        ("int8",),
+        ("float32",),
+        ("per-channel", "per-tensor"),
+        dynamic="whole",
+        note="input and state are quantized anew at each product; no projection",
+    ),
     "embedding": SAME,
     "matmul": Kernel(fuses=CLIPS),
     "add": Kernel(fuses=CLIPS),
@@ -42,7 +49,6 @@ KERNELS = {
 REASONS = {
     "conv_transpose1d": "onnxruntime's CPU kernels have no integer ConvTranspose",
     "conv_transpose2d": "onnxruntime's CPU kernels have no integer ConvTranspose",
-    "lstm": "onnxruntime's integer LSTM quantizes its input anew at every step; it stays in float",
     "sub": "onnxruntime has integer kernels for sums and products, not for differences",
     "div": "onnxruntime has integer kernels for sums and products, not for quotients",
     "resize_bilinear": "onnxruntime's integer Resize cuts fractions off instead of rounding them",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from tersenet.graph.walk import bind, constant, is_constant, shape_of
+from tersenet.formats.tflite import Numbers
+from tersenet.graph.gates import Cell, cells, keeps_states_to_itself
+from tersenet.graph.walk import bind, constant, shape_of
+from tersenet.numerics.affine import quantize
 from tersenet.targets.litert.layout import identity
 from tersenet.targets.litert.lowering import Lowering, Stored
 from tersenet.targets.litert.operators.movement import cut
@@ -17,62 +21,58 @@ LEFT_OUT = -1
 
 
 def lstm(low: Lowering, node: fx.Node) -> None:
-    """aten.lstm in floats (Hochreiter and Schmidhuber 1997; equations as torch has them), by UNIDIRECTIONAL_SEQUENCE_LSTM.
+    """aten.lstm (Hochreiter and Schmidhuber 1997; equations as torch has them), by UNIDIRECTIONAL_SEQUENCE_LSTM.
 
-    The operator keeps its state from one run to the next: whoever runs the file resets it (``reset_all_variables``).
+    In floats, or with int8 weights of one scale a gate: the kernel then quantizes each row that it multiplies them by. The operator keeps
+    its state from one run to the next: whoever runs the file resets it (``reset_all_variables``).
     """
     arguments = bind(node)
     source = arguments["input"]
     if len(shape_of(source)) != 3:
         raise low.refuse(node, "an LSTM takes a batch of sequences; add a batch axis of 1")
-    if not all(_is_zero(low, state) for state in arguments["hx"]):
-        raise low.refuse(node, "an LSTM starts from a state of zeros; leave the initial state out")
+    if not keeps_states_to_itself(low.module, node):
+        raise low.refuse(node, "an LSTM starts from a state of zeros, and its last cell state is not among its operator's results there")
     value = low.read(node, source, identity(3), 0)
     value = low.convert(value, value.order, None, tuple(shape_of(source)))
     time_axis = 1 if arguments["batch_first"] else 0
-    directions = 2 if arguments["bidirectional"] else 1
-    parameters = list(arguments["params"])
-    count = len(parameters) // (arguments["num_layers"] * directions)
+    found, directions = cells(node), 2 if arguments["bidirectional"] else 1
     tensor, last = value.tensor, []
-    for layer in range(arguments["num_layers"]):
-        made = []
-        for direction in range(directions):
-            start = (layer * directions + direction) * count
-            held = [constant(low.module, parameter).float().numpy() for parameter in parameters[start : start + count]]
-            biases = held[2:4] if arguments["has_biases"] else []
-            projection = held[-1] if count in (3, 5) else None
-            made.append(_direction(low, tensor, held[:2], biases, projection, time_axis, backwards=direction == 1))
-            last.append(made[-1])
+    for start in range(0, len(found), directions):
+        made = [_direction(low, node, cell, tensor, time_axis) for cell in found[start : start + directions]]
+        last += made
         tensor = made[0] if len(made) == 1 else _joined(low, made)
     _results(low, node, tensor, last, time_axis, directions)
 
 
-def _is_zero(low: Lowering, state: fx.Node) -> bool:
-    if is_constant(state):
-        return not bool(constant(low.module, state).any())
-    data = low.tensors[low.values[state].tensor].data
-    return data is not None and not data.any()
-
-
-def _direction(
-    low: Lowering, tensor: int, weights: list[np.ndarray], biases: list[np.ndarray], projection: np.ndarray | None, time_axis: int, *, backwards: bool
-) -> int:
+def _direction(low: Lowering, node: fx.Node, cell: Cell, tensor: int, time_axis: int) -> int:
     """One layer in one direction; a backward one reads and writes its sequence from the end."""
     axis = low.array([time_axis], "int32")
-    if backwards:
+    if cell.backwards:
         tensor = low.like("REVERSE_V2", (tensor, axis), tensor)
-    into, back = (np.split(weight, 4) for weight in weights)  # input, forget, cell and output gate, in torch's order and the operator's
-    units = into[0].shape[0]
+    parameters = bind(node)["params"]
+    units = int(shape_of(parameters[cell.input])[0]) // 4
+    biases = [constant(low.module, parameters[place]).float().numpy() for place in cell.biases]
     gates = np.split(sum(biases, np.zeros(4 * units, np.float32)), 4)
     shape = low.tensors[tensor].shape
-    batch, width = shape[1 - time_axis], units if projection is None else projection.shape[0]
-    inputs = [tensor, *(low.array(weight, "float32") for weight in (*into, *back)), LEFT_OUT, LEFT_OUT, LEFT_OUT]
+    batch, width = shape[1 - time_axis], int(shape_of(parameters[cell.recurrent])[1])
+    inputs = [tensor, *_weights(low, node, cell.input, 4), *_weights(low, node, cell.recurrent, 4), LEFT_OUT, LEFT_OUT, LEFT_OUT]
     inputs += [low.array(gate, "float32") for gate in gates]
-    inputs += [LEFT_OUT if projection is None else low.array(projection, "float32"), LEFT_OUT]
+    inputs += [LEFT_OUT if cell.projection is None else _weights(low, node, cell.projection, 1)[0], LEFT_OUT]
     inputs += [low.state((batch, width)), low.state((batch, units)), *[LEFT_OUT] * 4]
     options: dict[str, Any] = {"fusedActivationFunction": TANH, "timeMajor": time_axis == 0}
     made = low.emit("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, (*shape[:2], width), "float32", **options)
-    return low.like("REVERSE_V2", (made, axis), made) if backwards else made
+    return low.like("REVERSE_V2", (made, axis), made) if cell.backwards else made
+
+
+def _weights(low: Lowering, node: fx.Node, place: int, gates: int) -> list[int]:
+    """A matrix cut into those of its gates: input, forget, cell and output, in torch's order and the operator's."""
+    tensor, unit = constant(low.module, bind(node)["params"][place]), low.unit(node)
+    encoding = unit.weights[f"params.{place}"] if unit is not None else None
+    if encoding is None:
+        return [low.array(part, "float32") for part in np.split(tensor.float().numpy(), gates)]
+    parts = np.split(quantize(tensor, encoding).numpy(), gates)
+    scales = encoding.scale[:: len(encoding.scale) // gates] if len(encoding.scale) > 1 else encoding.scale * gates
+    return [low.array(part, "int8", Numbers((scale,), (0,))) for part, scale in zip(parts, scales, strict=True)]
 
 
 def _joined(low: Lowering, made: list[int]) -> int:
@@ -80,7 +80,7 @@ def _joined(low: Lowering, made: list[int]) -> int:
     return low.like("CONCATENATION", made, made[0], (*shape[:2], 2 * shape[2]), axis=2)
 
 
-def _results(low: Lowering, node: fx.Node, tensor: int, last: list[int], time_axis: int, directions: int) -> None:
+def _results(low: Lowering, node: fx.Node, tensor: int, last: Sequence[int], time_axis: int, directions: int) -> None:
     """The sequence, and the last hidden state of every layer and direction where somebody asks for it."""
     for reader in node.users:
         which: Any = reader.args[1]
@@ -90,8 +90,6 @@ def _results(low: Lowering, node: fx.Node, tensor: int, last: list[int], time_ax
             states = [_at_end(low, made, time_axis, backwards=number % directions == 1) for number, made in enumerate(last)]
             shape = (len(states), *low.tensors[states[0]].shape)
             low.define(reader, Stored(low.like("PACK", states, states[0], shape, valuesCount=len(states), axis=0), identity(3)))
-        elif reader.users:
-            raise low.refuse(node, "the last cell state of an LSTM is not among its operator's results there")
 
 
 def _at_end(low: Lowering, tensor: int, time_axis: int, *, backwards: bool) -> int:
