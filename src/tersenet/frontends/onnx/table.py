@@ -147,6 +147,22 @@ OPERATORS: Mapping[str, Operator] = {
     # loss.py
     "NegativeLogLikelihoodLoss": Operator("loss", "negative_log_likelihood"),
     "SoftmaxCrossEntropyLoss": Operator("loss", "softmax_cross_entropy"),
+    # classical.py
+    "ai.onnx.ml.ArrayFeatureExtractor": Operator("classical", "array_feature_extractor"),
+    "ai.onnx.ml.Binarizer": Operator("classical", "binarizer"),
+    "ai.onnx.ml.FeatureVectorizer": Operator("classical", "feature_vectorizer"),
+    "ai.onnx.ml.Imputer": Operator("classical", "imputer"),
+    "ai.onnx.ml.LabelEncoder": Operator("classical", "label_encoder"),
+    "ai.onnx.ml.LinearClassifier": Operator("classical", "linear_classifier"),
+    "ai.onnx.ml.LinearRegressor": Operator("classical", "linear_regressor"),
+    "ai.onnx.ml.Normalizer": Operator("classical", "normalizer"),
+    "ai.onnx.ml.OneHotEncoder": Operator("classical", "one_hot_encoder"),
+    "ai.onnx.ml.SVMRegressor": Operator("classical", "support_vector_regressor"),
+    "ai.onnx.ml.Scaler": Operator("classical", "scaler"),
+    # trees.py
+    "ai.onnx.ml.TreeEnsemble": Operator("trees", "ensemble"),
+    "ai.onnx.ml.TreeEnsembleClassifier": Operator("trees", "classifier"),
+    "ai.onnx.ml.TreeEnsembleRegressor": Operator("trees", "regressor"),
 }
 # Name -> why there is no way to run it as a fixed sequence of tensor operators.
 REFUSED: Mapping[str, str] = {
