@@ -108,8 +108,7 @@ def forest_of_ensemble(node: Node, how: str) -> Forest:
     if not set(columns[1]) <= set(range(len(MODES))):
         raise ModelError(f"the attribute nodes_modes of {node.kind} must hold numbers from 0 to {MEMBER}.")
     types = (np.int64, np.int64, np.float32, bool, np.int64, np.int64)
-    arrays = [np.array(column, dtype) for column, dtype in zip(columns, types, strict=True)]
-    return Forest(*arrays, roots, votes)
+    return Forest(*[np.array(column, dtype) for column, dtype in zip(columns, types, strict=True)] + [roots, votes])
 
 
 def _led_to(node: Node, side: str, inner: int, leaves: int) -> list[int]:
