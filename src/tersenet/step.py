@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -69,8 +70,34 @@ class Context:
         return found
 
 
+class Options(type):
+    """The class of values that are made from named options: what Python would call a TypeError is an error in a recipe here."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What `help` and editors show: the options, as if this class of classes were not there."""
+        whole = inspect.signature(cls.__init__)  # type: ignore[misc]  # of the very class that is made
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    def __call__(cls, *given: Any, **options: Any) -> Any:
+        """Make one.
+
+        Raises:
+            RecipeError: an option that there is not (close matches named), too many of them, one twice, or one missing.
+        """
+        signature = inspect.signature(cls)
+        for name in options:
+            if name not in signature.parameters:
+                raise RecipeError(unknown(f"option of {cls.__name__}", name, signature.parameters))
+        try:
+            signature.bind(*given, **options)
+        except TypeError as error:
+            raise RecipeError(f"{cls.__name__}({', '.join(signature.parameters)}) cannot be made from these options: {error}.") from error
+        return super().__call__(*given, **options)
+
+
 @dataclass(frozen=True)
-class Step:
+class Step(metaclass=Options):
     """Base of all steps. A subclass is a frozen dataclass of plain values with `kind`, `check` and `run`."""
 
     kind: ClassVar[str] = ""

@@ -20,7 +20,7 @@ from tersenet.numerics.ranges import Estimator, estimator
 from tersenet.numerics.weights import METHODS
 from tersenet.plan import QuantizationPlan
 from tersenet.schemes import GRANULARITIES
-from tersenet.step import Change, Context, Step, StepResult
+from tersenet.step import Change, Context, Options, Step, StepResult
 from tersenet.steps.calibrate import calibrate
 from tersenet.steps.encodings import Choice, fill, observed_range
 from tersenet.steps.placement import LARGEST_VALUE, Placement, place
@@ -36,7 +36,7 @@ DYNAMIC = {
 
 
 @dataclass(frozen=True)
-class Override:
+class Override(metaclass=Options):
     """Other numbers for some layers.
 
     Args:

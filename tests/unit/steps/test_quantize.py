@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -250,6 +252,9 @@ BAD = {
     "batch": ({"batch_size": 0}, "batch_size"),
     "override": ({"overrides": ({"layers": "a", "weight": "int4"},)}, "weight"),
     "override without layers": ({"overrides": ({"weights": "int4"},)}, "which layers"),
+    "no option": ({"rangez": "mse"}, "unknown option of Quantize 'rangez'; did you mean 'ranges'"),
+    "wrong type": ({"symmetric": "yes"}, "symmetric must be bool, got str"),
+    "wrong type in an override": ({"overrides": (Override("a", weights=4),)}, "weights must be str, got int"),
 }
 
 
@@ -258,6 +263,21 @@ def test_bad_options(name):
     options, message = BAD[name]
     with pytest.raises(RecipeError, match=message):
         Quantize(**options)
+
+
+def test_an_override_has_no_other_options():
+    with pytest.raises(RecipeError, match="unknown option of Override 'keep_flot'; did you mean 'keep_float'"):
+        Override("head", keep_flot=True)
+    with pytest.raises(RecipeError, match="missing a required argument: 'layers'"):
+        Override(keep_float=True)
+    with pytest.raises(RecipeError, match="multiple values for argument 'weights'"):
+        Quantize("int8", weights="int8")
+
+
+def test_a_step_shows_its_options_and_survives_copies():
+    assert next(iter(inspect.signature(Quantize).parameters)) == "weights"
+    step = Quantize(ranges="mse", overrides=(Override("head", keep_float=True),))
+    assert pickle.loads(pickle.dumps(step)) == step == replace(step)
 
 
 def test_a_pattern_that_matches_nothing_names_the_close_ones():
