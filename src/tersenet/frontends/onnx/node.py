@@ -48,6 +48,7 @@ class Operator:
             ``int | torch.SymInt``, from a scalar a tuple of one. A file that computes them from its data is refused.
         numbers: positions of inputs that come as Python numbers where they are constants (a float, an int or a bool for a scalar or a tensor of
             one element; a flat list of them otherwise), else as tensors.
+        scalars: positions of inputs that come as a Python number where they are a constant without axes, else as tensors.
         statistics: positions of constants that training does not change: the means and variances of batch normalization.
     """
 
@@ -55,4 +56,5 @@ class Operator:
     function: str
     sizes: tuple[int, ...] = ()
     numbers: tuple[int, ...] = ()
+    scalars: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()

@@ -5,7 +5,8 @@ Names of other domains than ONNX's own have the domain before them (``com.micros
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tersenet.frontends.onnx.node import Operator
 
@@ -52,7 +53,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Neg": Operator("elementwise", "unary"),
     "Not": Operator("elementwise", "unary"),
     "Or": Operator("elementwise", "binary"),
-    "Pow": Operator("elementwise", "power", numbers=(1,)),
+    "Pow": Operator("elementwise", "power", scalars=(1,)),
     "Reciprocal": Operator("elementwise", "unary"),
     "Round": Operator("elementwise", "unary"),
     "Sign": Operator("elementwise", "unary"),
@@ -117,15 +118,18 @@ OPERATORS: Mapping[str, Operator] = {
     "Transpose": Operator("shaping", "transpose"),
     "Unsqueeze": Operator("shaping", "unsqueeze", sizes=(1,)),
     # indexing.py
-    "Gather": Operator("indexing", "gather"),
+    "Compress": Operator("indexing", "compress", sizes=(1,)),
+    "Gather": Operator("indexing", "gather", scalars=(1,)),
     "GatherElements": Operator("indexing", "gather_elements"),
     "GatherND": Operator("indexing", "gather_nd"),
+    "NonZero": Operator("indexing", "non_zero"),
     "OneHot": Operator("indexing", "one_hot", sizes=(1,)),
     "Scatter": Operator("indexing", "scatter_elements"),
     "ScatterElements": Operator("indexing", "scatter_elements"),
     "ScatterND": Operator("indexing", "scatter_nd"),
     "TensorScatter": Operator("indexing", "tensor_scatter"),
     "Trilu": Operator("indexing", "triangle", sizes=(1,)),
+    "Unique": Operator("indexing", "unique"),
     # creation.py
     "BitCast": Operator("creation", "bit_cast"),
     "Cast": Operator("creation", "cast"),
@@ -174,10 +178,7 @@ REFUSED: Mapping[str, str] = {
     "RandomNormalLike": "it draws other numbers at every run, so that no result can be proven; take it out, or export in evaluation mode",
     "RandomUniform": "it draws other numbers at every run, so that no result can be proven; take it out, or export in evaluation mode",
     "RandomUniformLike": "it draws other numbers at every run, so that no result can be proven; take it out, or export in evaluation mode",
-    "Compress": "the shape of its result depends on the numbers in the data; multiply by the condition instead",
     "NonMaxSuppression": "the shape of its result depends on the numbers in the data; cut the network before it, and do it on the outputs",
-    "NonZero": "the shape of its result depends on the numbers in the data; use Where instead",
-    "Unique": "the shape of its result depends on the numbers in the data",
     "ConcatFromSequence": "it makes or takes a list of tensors; export with a fixed number of tensors",
     "SequenceAt": "it makes or takes a list of tensors; export with a fixed number of tensors",
     "SequenceConstruct": "it makes or takes a list of tensors; export with a fixed number of tensors",
@@ -206,3 +207,6 @@ REFUSED: Mapping[str, str] = {
     "ai.onnx.preview.training.Momentum": "it trains; export the network without its optimizer",
     "ai.onnx.preview.training.Gradient": "it trains; export the network without its optimizer",
 }
+# A user's own: name -> a function of (node, *inputs) that returns a tensor or a tuple of them (`tersenet.frontends.onnx.node.Operator`). Filled
+# from outside alone, before a file is read.
+CUSTOM: dict[str, Callable[..., Any]] = {}

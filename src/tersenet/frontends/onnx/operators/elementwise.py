@@ -82,9 +82,9 @@ def modulo(node: Node, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.fmod(left, right) if node.get("fmod", 0) else torch.remainder(left, right)
 
 
-def power(node: Node, base: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+def power(node: Node, base: torch.Tensor, exponent: torch.Tensor | float) -> torch.Tensor:
     """The result is of the base's type, whatever that of the exponent."""
-    if base.is_floating_point() and not exponent.is_floating_point():
+    if isinstance(exponent, torch.Tensor) and base.is_floating_point() and not exponent.is_floating_point():
         exponent = exponent.to(base.dtype)
     return torch.pow(base, exponent).to(base.dtype)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tersenet.errors import ModelError
 from tersenet.frontends.onnx.node import Node
@@ -14,13 +15,21 @@ from tersenet.frontends.onnx.node import Node
 REDUCTIONS: Mapping[str, str] = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
-def gather(node: Node, data: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+DEPENDS = "the shape of its result depends on the numbers in the data, so that only constants can go in"
+
+
+def gather(node: Node, data: torch.Tensor, indices: torch.Tensor | int) -> torch.Tensor:
     """Rows of a table of weights are an embedding, whose tokens are counted from the start."""
     axis = node.get("axis", 0)
     axis = axis + data.dim() if axis < 0 else axis
-    if axis == 0 and data.dim() == 2 and isinstance(data, torch.nn.Parameter) and indices.dim():
+    if not isinstance(indices, torch.Tensor):
+        return data.select(axis, indices)
+    if axis == 0 and data.dim() == 2 and isinstance(data, torch.nn.Parameter):
         return F.embedding(indices, data)
-    return data[(slice(None),) * axis + (indices.to(torch.int64),)]
+    places = indices.to(torch.int64)
+    if not places.dim():  # torch takes the number out of an index without axes
+        return torch.index_select(data, axis, _from_start(places, data.shape[axis]).unsqueeze(0)).squeeze(axis)
+    return data[(slice(None),) * axis + (places,)]
 
 
 def gather_elements(node: Node, data: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -90,6 +99,39 @@ def one_hot(node: Node, indices: torch.Tensor, depth: Sequence[int], values: tor
     axis = axis + indices.dim() + 1 if axis < 0 else axis
     places = _along(depth[0], axis, indices.dim() + 1)
     return torch.where(_from_start(indices, depth[0]).unsqueeze(axis) == places, values[1], values[0])
+
+
+def compress(node: Node, data: torch.Tensor, condition: Sequence[bool]) -> torch.Tensor:
+    """Along an axis, or of all elements in a row."""
+    if "axis" not in node.attributes:
+        data = data.flatten()
+    places = [place for place, kept in enumerate(condition) if kept]
+    return torch.index_select(data, node.get("axis", 0), torch.tensor(places, dtype=torch.int64))
+
+
+def non_zero(node: Node, data: torch.Tensor) -> torch.Tensor:
+    """(axes, places) of a constant; with data its shape would not be known."""
+    found = torch.nonzero(data).T
+    if isinstance(found.shape[1], torch.SymInt):
+        raise ModelError(DEPENDS)
+    return found
+
+
+def unique(node: Node, data: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of a constant: its different values, where each is first, which each element is, how many there are; with data its shape would not be known."""
+    if isinstance(data, FakeTensor) and data.fake_mode.shape_env is not None:
+        raise ModelError(DEPENDS)
+    axis = node.get("axis")
+    rows = data.flatten() if axis is None else data
+    along = 0 if axis is None else axis
+    values, inverse, counts = torch.unique(rows, sorted=True, return_inverse=True, return_counts=True, dim=along)
+    count = values.shape[along]
+    first = torch.full((count,), inverse.numel()).scatter_reduce(0, inverse, torch.arange(inverse.numel()), "amin")
+    if not node.get("sorted", 1):
+        order = torch.argsort(first)
+        values, first, counts = values.index_select(along, order), first[order], counts[order]
+        inverse = torch.argsort(order)[inverse]
+    return values, first, inverse, counts
 
 
 def triangle(node: Node, data: torch.Tensor, diagonal: Sequence[int] | None = None) -> torch.Tensor:
