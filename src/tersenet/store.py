@@ -2,12 +2,13 @@
 
 A run writes into ``DIR/.unfinished`` and is moved up when it is done, the mark of a finished run (``signature.json``) last.
 So a run that failed leaves nothing, one that was interrupted leaves what a later call resumes from, and a reader
-never sees half a run.
+never sees half a run. Whoever writes holds ``DIR/.lock``; the system gives it up when its process ends, however it ends.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from tersenet.errors import OutputError
 
 UNFINISHED = ".unfinished"
 MARK = "signature.json"
+LOCK = ".lock"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -152,21 +154,38 @@ def claim(folder: Path, signature: str) -> Iterator[Run]:
         The run. Write to `Run.work`, and only if it is not `Run.finished`.
 
     Raises:
-        OutputError: the folder holds another run or other files, cannot be written, or the disk is full.
+        OutputError: the folder holds another run or other files, another process writes to it, it cannot be written, or the disk is full.
     """
     folder = Path(folder)
-    work = folder / UNFINISHED
     with _explained(folder, everything=True):
-        if _signature_in(folder) == signature:
-            work = folder
-        else:
+        finished = _signature_in(folder) == signature
+        if not finished:
             _must_be_free(folder, signature)
             made = _make_folders(folder)
-    if work == folder:
+    if finished:
         yield Run(folder, folder, True)
         return
     try:
+        with _locked(folder):
+            if _signature_in(folder) == signature:  # another process was faster
+                yield Run(folder, folder, True)
+            else:
+                yield from _written(folder, signature)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        for path in reversed(made):
+            with suppress(OSError):  # not empty: somebody else's by now
+                path.rmdir()
+        raise
+
+
+def _written(folder: Path, signature: str) -> Iterator[Run]:
+    """A run that is to be made, in a folder that is locked."""
+    work = folder / UNFINISHED
+    try:
         with _explained(folder):
+            _must_be_free(folder, signature)
             _begin(work, signature)
             yield Run(folder, work, False)
             _move_up(work, folder)
@@ -174,10 +193,43 @@ def claim(folder: Path, signature: str) -> Iterator[Run]:
         raise
     except BaseException:
         _forget(work)
-        for path in reversed(made):
-            with suppress(OSError):  # not empty: somebody else's by now
-                path.rmdir()
         raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Be the only one who writes to a folder.
+
+    A lock of the system's (flock), so that none outlives its process; the file that carries it says who holds it.
+    """
+    path = folder / LOCK
+    with _explained(folder, everything=True):
+        file = _lock(path)
+    try:
+        yield
+    finally:
+        _forget(path)  # before the lock is let go: whoever opens the file anew finds another one
+        os.close(file)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                os.ftruncate(file, 0)
+                os.write(file, f"{os.getpid()}\n".encode())
+                return file
+        except BlockingIOError as error:
+            holder = os.read(file, 32).decode(errors="replace").strip()
+            os.close(file)
+            who = f"process {holder}" if holder else "another process"
+            raise OutputError(f"{path.parent} is being written to by {who}; wait until it is done, or name another folder with --out.") from error
+        except OSError:
+            os.close(file)
+            raise
+        os.close(file)  # its holder removed the file in between
 
 
 def _begin(work: Path, signature: str) -> None:
@@ -195,7 +247,7 @@ def _must_be_free(folder: Path, signature: str) -> None:
         return
     if _signature_in(folder) is not None or unfinished is not None:
         raise OutputError(f"{folder} holds another run (of another model, data, options or version); name another folder with --out, or remove it.")
-    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != UNFINISHED)
+    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in (UNFINISHED, LOCK))
     if strangers:
         raise OutputError(f"{folder} holds files that are no run of tersenet ({', '.join(strangers[:3])}); name a new or empty folder with --out.")
 

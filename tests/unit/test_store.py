@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tersenet import store
 from tersenet.errors import DataError, OutputError
-from tersenet.store import MARK, UNFINISHED, Store, claim, signature, write_file
+from tersenet.store import LOCK, MARK, UNFINISHED, Store, claim, signature, write_file
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -212,6 +212,62 @@ def test_a_move_that_was_cut_short_is_not_taken_for_a_finished_run(tmp_path: Pat
             work()
     work()
     assert everything_in(folder) == ["artifacts", "artifacts/model.onnx", MARK]
+
+
+HOLDER = (
+    "import pathlib, sys, time; from tersenet.store import claim\n"
+    "with claim(pathlib.Path(sys.argv[1]), sys.argv[2]) as run:\n"
+    "    (run.work / 'steps').mkdir(); print('held', flush=True); sys.stdin.readline()\n"
+)
+
+
+def holding(folder: Path) -> subprocess.Popen[str]:
+    """Another process that has claimed a folder, and lets go at a line."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("key", [KEY, signature(other=1)])
+def test_of_two_processes_the_second_is_refused(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "a"
+    with holding(folder) as first:
+        message = f"written to by process {first.pid};.*--out" if key == KEY else "holds another run.*--out"
+        with pytest.raises(OutputError, match=message), claim(folder, key):
+            pytest.fail("the folder was given away")
+        first.communicate("\n")
+    assert first.returncode == 0
+    assert everything_in(folder) == [MARK, "steps"]
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path: Path) -> None:
+    with claim(tmp_path, KEY), pytest.raises(OutputError, match=f"process {os.getpid()}"), claim(tmp_path, KEY):
+        pytest.fail("the folder was given away")
+    with claim(tmp_path, KEY) as run:
+        assert run.finished
+
+
+def test_a_killed_process_leaves_a_lock_that_holds_nobody_up(tmp_path: Path) -> None:
+    with holding(tmp_path / "a") as first:
+        first.kill()
+    assert (tmp_path / "a" / LOCK).read_text() == f"{first.pid}\n"
+    with claim(tmp_path / "a", KEY) as run:
+        assert not run.finished and (run.work / "steps").is_dir()
+    assert everything_in(tmp_path / "a") == [MARK, "steps"]
+
+
+def test_a_lock_whose_file_was_removed_in_between_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, lost = store.fcntl.flock, []
+
+    def late(file: int, operation: int) -> None:
+        flock(file, operation)
+        if not lost:
+            lost.append(file)
+            (tmp_path / LOCK).unlink()
+
+    monkeypatch.setattr(store.fcntl, "flock", late)
+    with claim(tmp_path, KEY):
+        assert lost and (tmp_path / LOCK).is_file()
 
 
 @pytest.mark.parametrize("where", ["file", "file/under", "/proc/tersenet-run", "/dev/null/run"])
