@@ -16,11 +16,13 @@ from tersenet.model import Model
 
 # What it reads -> where its class is. Each is imported when a source is not of the rows before it.
 FRONTENDS: Mapping[str, tuple[str, str]] = {
+    ".keras, .h5": ("tersenet.frontends.keras.read", "KerasFrontend"),  # first: with its torch backend a Keras network is a torch module too
     "a torch module": ("tersenet.frontends.torch", "TorchFrontend"),
     ".pt2": ("tersenet.frontends.pt2", "Pt2Frontend"),
+    ".tflite": ("tersenet.frontends.tflite.frontend", "TfliteFrontend"),
 }
 # Endings that later versions read -> whose format it is.
-PLANNED: Mapping[str, str] = {".keras": "Keras", ".h5": "Keras", ".hdf5": "Keras", ".onnx": "ONNX", ".tflite": "TensorFlow Lite"}
+PLANNED: Mapping[str, str] = {".onnx": "ONNX"}
 KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, or a .pt2 file"
 _NOT_YET = "this version does not read {} networks yet; it reads torch modules (file.py:name) and .pt2 files."
 
@@ -33,6 +35,7 @@ def load(
     trust: bool = False,
     name: str | None = None,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    length: int = 0,
 ) -> Model:
     """Read a network.
 
@@ -44,19 +47,18 @@ def load(
         trust: code that comes with a file may run. Not needed for the user's own ``file.py``.
         name: what reports call the network; by default made from the source.
         dynamic: input name -> axis -> what it counts, for axes beside the batch that take any size.
+        length: for a Transformers checkpoint: tokens of its texts (128 unless given), or samples of its sounds (one second).
 
     Raises:
         ModelError: the source cannot be read, or the network cannot be traced.
         UntrustedError: reading the file would run code that came with it.
     """
-    reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {})
-    if isinstance(source, str) and source.startswith("hf:"):
-        raise ModelError(f"{source}: {_NOT_YET.format('Transformers')}")
+    reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
     if is_reference(source) and not Path(source).exists():
         return _from_python(source, reading)
     if isinstance(source, Model):
         return _as_given(source, reading)
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path) and not str(source).startswith("hf:"):
         _check_file(Path(source))
         source = Path(source)
     for module, attribute in FRONTENDS.values():

@@ -129,7 +129,11 @@ def _chain(layer: Described, layers: Sequence[Described]) -> Network:
 
 
 def _first_shape(layer: Described, first: Described) -> Any:
-    for config, keys in ((first.config, ("batch_input_shape", "batch_shape")), (layer.config, ("build_input_shape",)), (layer.build, ("input_shape",))):
+    for config, keys in (
+        (first.config, ("batch_input_shape", "batch_shape")),
+        (layer.config, ("build_input_shape",)),
+        (layer.build, ("input_shape",)),
+    ):
         for key in keys:
             if isinstance(config.get(key), list):
                 return config[key]
@@ -195,12 +199,16 @@ def value(serialized: Any, depth: int = 0) -> Any:
     if not isinstance(serialized, Mapping):
         return serialized
     kind, config = serialized.get("class_name"), serialized.get("config")
+    if kind is None and set(serialized) == {"start", "stop", "step"}:  # a slice, as Keras 2 writes it
+        return slice(*(value(serialized[key], depth + 1) for key in ("start", "stop", "step")))
     if kind is None:
         return {key: value(item, depth + 1) for key, item in serialized.items()}
     if kind == "__keras_tensor__":
         return _legacy(config["keras_history"])
     if kind in {"__tensor__", "__numpy__"}:
         return np.asarray(config["value"], dtype=config["dtype"])
+    if kind == "__tuple__" and isinstance(serialized.get("items"), list):
+        return [value(item, depth + 1) for item in serialized["items"]]
     if kind == "__slice__":
         return slice(*(value(config[key], depth + 1) for key in ("start", "stop", "step")))
     if kind == "__ellipsis__":

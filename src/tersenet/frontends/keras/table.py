@@ -29,6 +29,16 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "GRU": (_AT + "recurrent", "gru"),
     "SimpleRNN": (_AT + "recurrent", "simple"),
     "RNN": (_AT + "recurrent", "rnn"),
+    "ConvLSTM1D": (_AT + "convolutional_recurrent", "convolutional1d"),
+    "ConvLSTM2D": (_AT + "convolutional_recurrent", "convolutional2d"),
+    "ConvLSTM3D": (_AT + "convolutional_recurrent", "convolutional3d"),
+    "Bidirectional": (_AT + "wrappers", "bidirectional"),
+    "TimeDistributed": (_AT + "wrappers", "time_distributed"),
+    "Attention": (_AT + "attention", "attention"),
+    "AdditiveAttention": (_AT + "attention", "additive"),
+    "MultiHeadAttention": (_AT + "attention", "multi_head"),
+    "GroupQueryAttention": (_AT + "attention", "grouped_query"),
+    "GroupedQueryAttention": (_AT + "attention", "grouped_query"),
     # activations
     "Activation": (_AT + "activation_layers", "activation"),
     "ELU": (_AT + "activation_layers", "elu"),
@@ -140,17 +150,22 @@ LAYERS: Mapping[str, tuple[str, str]] = {
 
 _TEXT = "it works on text, and a graph takes numbers: turn text into numbers where the data are prepared"
 _CODE = "it runs code that a file cannot hold safely"
+_CELL = "it is one step of a recurrent layer, and is read with the layer (RNN) that runs it"
 _BASE = "it is what layers are made from, and computes nothing itself"
 # Class -> why it is not converted.
 REFUSED: Mapping[str, str] = {
     "ContrastLimitedAdaptiveHistogramEqualization": "it counts the values of each tile of an image, which no runtime does: prepare the data with it",
     "FlaxLayer": _CODE,
+    "GRUCell": _CELL,
     "HashedCrossing": "it sorts by a hash of text, which is no tensor computation: do it where the data are prepared",
     "Hashing": "it sorts by a hash of text, which is no tensor computation: do it where the data are prepared",
     "JaxLayer": _CODE,
     "Lambda": f"{_CODE}: write it as a layer of its own, and give a function that converts it",
+    "LSTMCell": _CELL,
     "Layer": _BASE,
     "MaxNumBoundingBoxes": "it cuts lists of boxes beside an image, which are labels and no part of a network",
+    "SimpleRNNCell": _CELL,
+    "StackedRNNCells": _CELL,
     "StringLookup": _TEXT,
     "TFSMLayer": "it runs a TensorFlow SavedModel that lies in another folder",
     "TextVectorization": _TEXT,

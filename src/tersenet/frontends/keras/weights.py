@@ -18,12 +18,13 @@ import numpy as np
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.hdf5 import Group, joined
 from tersenet.frontends.keras.layer import Weights
+from tersenet.frontends.keras.wrapped import WRAPPERS, split
 
 # What Keras has called the list of a network's layers.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
-# Layers that hold one other layer, and what they call it.
-WRAPPERS: Mapping[str, str] = {"TimeDistributed": "layer", "SpectralNormalization": "layer", "PruneLowMagnitude": "layer", "QuantizeWrapperV2": "layer"}
-_RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "CuDNNLSTM", "CuDNNGRU"}
+# Layers of Keras that hold one other layer.
+_WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
+_RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 _ATTENTION = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 
@@ -150,7 +151,7 @@ def grouped(layer: Mapping[str, Any], entries: Sequence[Entry]) -> Weights:
         half = len(entries) // 2
         backward = config.get("backward_layer") or config["layer"]
         return Weights((), {"forward_layer": grouped(config["layer"], entries[:half]), "backward_layer": grouped(backward, entries[half:])})
-    if kind in WRAPPERS and isinstance(config.get("layer"), Mapping):
+    if kind in WRAPPERS or kind in _WRAPPERS:
         return _wrapped(kind, config, entries)
     if kind in _RECURRENT:
         return Weights((), {"cell": _leaf(entries)})
@@ -169,16 +170,17 @@ def _leaf(entries: Sequence[Entry]) -> Weights:
 
 
 def _wrapped(kind: str, config: Mapping[str, Any], entries: Sequence[Entry]) -> Weights:
-    """A wrapper's own variables come after those of the layer inside it, save where names tell them apart."""
-    inner = config["layer"]
+    """A wrapper: the layer inside it, and its own variables, by their names where the order does not tell them apart."""
+    inner = config.get("layer")
     if kind == "SpectralNormalization":
-        return Weights(_Later(lambda: (entries[-1].load(),), {}).own, {"layer": grouped(inner, entries[:-1])})
+        return _Later(lambda: tuple(entry.load() for entry in entries[-1:]), {"layer": grouped(config["layer"], entries[:-1])})
     if kind == "TimeDistributed":
-        return Weights((), {"layer": grouped(inner, entries)})
-    from tersenet.frontends.keras.wrapped import split
-
-    own, rest = split(kind, entries)
-    return _Later(lambda: tuple(entry.load() for entry in own), {"layer": grouped(inner, rest)})
+        return Weights((), {"layer": grouped(config["layer"], entries)})
+    own, rest = split(kind, [entry.name for entry in entries])
+    children = {name: _leaf([entries[place] for place in places]) for name, places in own.items()}
+    if isinstance(inner, Mapping):
+        children["layer"] = grouped(inner, [entries[place] for place in rest])
+    return Weights((), children)
 
 
 def _by_name(layers: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Weights]:

@@ -111,15 +111,15 @@ def _whole(layer: Layer, name: str, found: Any, least: int) -> int:
 
 
 def flag(layer: Layer, name: str, default: bool) -> bool:
-    """True or false.
+    """True or false; 1 and 0 stand for them too, as some have written.
 
     Raises:
         ModelError: it is neither.
     """
     found = value(layer, name, default)
-    if not isinstance(found, bool):
+    if found not in (True, False):
         raise ModelError(f"{name} of {title(layer)} must be true or false, got {found!r}.")
-    return found
+    return bool(found)
 
 
 def choice(layer: Layer, name: str, known: Sequence[str], default: str | None = None) -> str:

@@ -1,0 +1,228 @@
+"""From a described network to modules: each layer converted by its row of the table, shapes worked out on the way."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses import FakeTensorMode
+
+from tersenet.errors import ModelError, TersenetError
+from tersenet.frontends.keras import operations, wrapped
+from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, network
+from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
+from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
+from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
+from tersenet.frontends.keras.weights import of_layers
+from tersenet.graph.recurrent import shapes_only
+
+# Sizes that stand for an open axis while shapes are worked out: what differs between the two is open too. Large enough for deep convolutions.
+OPEN_SIZES = (224, 256)
+BATCH = 2
+_DEEPEST = 30
+_REGISTER = "give a function that converts it: tersenet.load_keras(path, layers={{{!r}: convert}})"
+
+# One output at build time: its form (no numbers) at each of the sizes.
+Probes = list[list[Value]]
+_DTYPES = {"int32": torch.int32, "int64": torch.int64, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "bool": torch.bool}
+
+
+class Builder:
+    """Builds modules.
+
+    Args:
+        custom: name of a class -> the user's function that converts it; goes before the table.
+    """
+
+    def __init__(self, custom: Mapping[str, Convert] | None = None) -> None:
+        self.custom = dict(custom or {})
+        self.notes: list[str] = []
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._depth = 0
+
+    def network(self, layer: Described, weights: Weights, shapes: Shapes, dtypes: Sequence[torch.dtype]) -> KerasNetwork:
+        """The module of a network, functional or a chain.
+
+        Args:
+            shapes: of its inputs, None for any size.
+
+        Raises:
+            ModelError: a layer of it cannot be converted, or does not fit what comes in.
+        """
+        found = network(layer)
+        built = KerasNetwork(found.inputs, found.outputs)
+        if len(leaves(found.inputs)) != len(shapes):
+            raise ModelError(f"the network {layer.name!r} takes {len(leaves(found.inputs))} inputs, and {len(shapes)} are given to it")
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ModelError("its networks within networks are nested too deeply")
+        try:
+            _Assembly(self, found, built, weights).run(self.probes(shapes, dtypes))
+        finally:
+            self._depth -= 1
+        return built
+
+    def probes(self, shapes: Shapes, dtypes: Sequence[torch.dtype]) -> Probes:
+        sizes = OPEN_SIZES if any(None in shape[1:] for shape in shapes) else OPEN_SIZES[:1]
+        with self._fake:
+            return [
+                [
+                    Value(torch.zeros([_size(axis, size, open_size) for axis, size in enumerate(shape)], dtype=dtype))
+                    for shape, dtype in zip(shapes, dtypes, strict=True)
+                ]
+                for open_size in sizes
+            ]
+
+    def module(self, layer: Described, weights: Weights, shapes: Shapes, dtypes: Sequence[torch.dtype]) -> torch.nn.Module:
+        """The module of one layer, whatever it is."""
+        if layer.is_network and layer.kind not in self.custom:
+            if layer.registered and layer.kind not in {"Functional", "Model", "Sequential"}:
+                self.notes.append(f"{layer.kind} {layer.name!r} is a subclass; it is computed by its functional configuration")
+            return self.network(layer, weights, shapes, dtypes)
+        if operations.is_operation(layer):
+            return operations.converted(layer)
+        return self.convert(Layer(layer.kind, layer.name, layer.config, weights, shapes, self.convert), layer.registered)
+
+    def convert(self, layer: Layer, registered: str = "") -> torch.nn.Module:
+        """The module of a layer by its row of the table.
+
+        Raises:
+            ModelError: there is none, or its weights do not fit.
+        """
+        found = self.custom.get(layer.kind)
+        if found is None and wrapped.is_wrapper(layer):
+            return wrapped.stripped(layer)
+        if found is None and layer.kind in {"Sequential", "Functional", "Model"}:
+            dtypes = [torch.float32] * len(layer.input_shapes)
+            return self.network(Described(layer.kind, layer.name, layer.config), layer.weights, layer.input_shapes, dtypes)
+        if found is None:
+            found = self._from_table(layer, registered)
+        try:
+            module = found(layer)
+        except TersenetError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged configuration or the user's own converter raises anything
+            shapes = ", ".join(str(tuple(array.shape)) for array in layer.weights.own) or "none"
+            raise ModelError(
+                f"the layer {layer.name!r} ({layer.kind}) cannot be made from its configuration and its weights ({shapes}): "
+                f"{type(error).__name__}: {str(error)[:160]}"
+            ) from error
+        if not isinstance(module, torch.nn.Module):
+            raise ModelError(f"the converter of {layer.kind} must return a torch module, got {type(module).__name__}")
+        self.notes += [f"{layer.name}: {note}" for note in getattr(module, "notes", ())]
+        return module
+
+    def _from_table(self, layer: Layer, registered: str) -> Convert:
+        if layer.kind in REFUSED and not registered:
+            raise ModelError(f"the layer {layer.name!r} is a {layer.kind}, which is not read: {REFUSED[layer.kind]}")
+        if layer.kind not in LAYERS or registered:
+            raise ModelError(
+                f"the layer {layer.name!r} is a {registered or layer.kind}, which is none of Keras's own; {_REGISTER.format(layer.kind)}"
+            )
+        module, function = LAYERS[layer.kind]
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+    def run(self, built: KerasNetwork, step: Step, known: Mapping[tuple[str, int], list[Value]]) -> list[Value]:
+        """One call, on tensors without numbers."""
+        with self._fake, torch.no_grad(), shapes_only():
+            return built.call(step, known)
+
+
+class _Assembly:
+    """One network on its way: converts layers as their inputs become known."""
+
+    def __init__(self, builder: Builder, found: Network, built: KerasNetwork, weights: Weights) -> None:
+        self.builder, self.found, self.built = builder, found, built
+        # Operations of Keras 3 are no layers, and do not count among them.
+        layers = [layer for layer in found.layers if not operations.is_operation(layer)]
+        held = of_layers(weights, [layer.kind for layer in layers])
+        self.weights = {layer.name: tree for layer, tree in zip(layers, held, strict=True)}
+        self.modules: dict[str, str] = {}
+        self.known: list[dict[tuple[str, int], list[Value]]] = []
+
+    def run(self, probes: Probes) -> None:
+        inputs = leaves(self.found.inputs)
+        self.known = [{(ref.layer, ref.call): [value] for ref, value in zip(inputs, probe, strict=True)} for probe in probes]
+        given = {ref.layer for ref in inputs}
+        waiting = [(layer, number) for layer in self.found.layers if layer.name not in given for number in range(len(layer.calls))]
+        names = {layer.name for layer in self.found.layers}
+        for layer, number in waiting:
+            for ref in references(layer.calls[number]):
+                if ref.layer not in names:
+                    raise ModelError(f"the layer {layer.name!r} is called on {ref.layer[:80]!r}, which is no layer of the network")
+        while waiting:
+            left = []
+            for layer, number in waiting:
+                if number == 0 or (layer.name, number - 1) in self.known[0]:
+                    if all(self._is_known(ref) for ref in references(layer.calls[number])):
+                        self._step(layer, number)
+                        continue
+                left.append((layer, number))
+            if len(left) == len(waiting):
+                raise ModelError(f"its graph has loops or loose ends: {', '.join(layer.name for layer, _ in left[:3])} cannot be computed")
+            waiting = left
+        for ref in leaves(self.found.outputs):
+            if not self._is_known(ref):
+                raise ModelError(f"its output {ref.layer[:80]!r} is computed by no layer")
+
+    def _is_known(self, ref: Ref) -> bool:
+        return 0 <= ref.output < len(self.known[0].get((ref.layer, ref.call), ()))
+
+    def _step(self, layer: Described, number: int) -> None:
+        call = layer.calls[number]
+        if layer.name not in self.modules:
+            shapes, dtypes = self._shapes(call)
+            module = self.builder.module(layer, self.weights.get(layer.name, Weights()), shapes, dtypes)
+            module.eval()
+            self.modules[layer.name] = _attribute(self.built, wrapped.plain_name(layer))
+            self.built.add_module(self.modules[layer.name], module)
+        module = self.built.get_submodule(self.modules[layer.name])
+        self._note_training(layer, call)
+        call = call if isinstance(module, KerasNetwork) else accepted(module, call, layer.name)
+        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), layer.kind in PASSES_MASK)
+        for known in self.known:
+            try:
+                known[layer.name, number] = self.builder.run(self.built, step, known)
+            except TersenetError:
+                raise
+            except Exception as error:  # noqa: BLE001 - torch raises anything on shapes that do not fit
+                shapes = ", ".join(str(shape) for shape in self._shapes(call)[0])
+                raise ModelError(
+                    f"the layer {layer.name!r} ({layer.kind}) does not fit what comes in, of shape {shapes}: {str(error).splitlines()[0][:160]}"
+                ) from error
+        self.built.steps.append(step)
+
+    def _note_training(self, layer: Described, call: Call) -> None:
+        if call.kwargs.get("training") is not None:
+            self.builder.notes.append(f"{layer.name} is called with training={call.kwargs['training']}, which is not kept")
+
+    def _shapes(self, call: Call) -> tuple[Shapes, list[torch.dtype]]:
+        """The shapes that come in: the batch open, and each size that differs between the probes."""
+        shapes, dtypes = [], []
+        for ref in references(call):
+            tensors = [known[ref.layer, ref.call][ref.output].tensor for known in self.known]
+            sizes = list(zip(*(tensor.shape for tensor in tensors), strict=True))
+            shapes.append(tuple(None if axis == 0 or len(set(each)) > 1 else int(each[0]) for axis, each in enumerate(sizes)))
+            dtypes.append(tensors[0].dtype)
+        return tuple(shapes), dtypes
+
+
+def _attribute(built: torch.nn.Module, name: str) -> str:
+    """A layer's name as a module can have it."""
+    cleaned = re.sub(r"\W", "_", name) or "layer"
+    cleaned = f"layer_{cleaned}" if not cleaned[0].isalpha() else cleaned
+    while hasattr(built, cleaned):
+        cleaned += "_"
+    return cleaned
+
+
+def _size(axis: int, size: int | None, open_size: int) -> int:
+    return size if size is not None else (BATCH if axis == 0 else open_size)
+
+
+def dtype_of(name: Any) -> torch.dtype:
+    """The type of an input; every width of floats is float32 here."""
+    return _DTYPES.get(str(name), torch.float32)
