@@ -11,9 +11,21 @@ from typing import Any
 from tersenet.frontends.onnx.node import Operator
 
 OPERATORS: Mapping[str, Operator] = {
+    # rewritten.py
+    "tersenet.FakeQuantize": Operator("rewritten", "fake_quantize"),
+    "tersenet.Linear": Operator("rewritten", "linear"),
     # convolution.py
+    "Col2Im": Operator("convolution", "columns_to_image", sizes=(1, 2)),
     "Conv": Operator("convolution", "conv"),
     "ConvTranspose": Operator("convolution", "conv_transpose"),
+    # pooling.py
+    "AveragePool": Operator("pooling", "average_pool"),
+    "GlobalAveragePool": Operator("pooling", "global_average_pool"),
+    "GlobalLpPool": Operator("pooling", "global_lp_pool"),
+    "GlobalMaxPool": Operator("pooling", "global_max_pool"),
+    "LpPool": Operator("pooling", "lp_pool"),
+    "MaxPool": Operator("pooling", "max_pool"),
+    "MaxUnpool": Operator("pooling", "max_unpool", sizes=(2,)),
     # elementwise.py
     "Abs": Operator("elementwise", "unary"),
     "Acos": Operator("elementwise", "unary"),
