@@ -52,13 +52,17 @@ def sparse_plus(x: Tensor) -> Tensor:
 
 
 def sparsemax(x: Tensor) -> Tensor:
-    """The projection onto the simplex (Martins and Astudillo 2016, algorithm 1), over the last axis."""
+    """Sparsemax as Keras computes it, over the last axis.
+
+    The projection onto the simplex (Martins and Astudillo 2016, algorithm 1) takes the sum of the numbers in its support; Keras, on every
+    backend, takes the sum of the partial sums of these. A network that was trained with it needs what it was trained with.
+    """
     ordered = torch.sort(x, dim=-1, descending=True).values
     sums = torch.cumsum(ordered, -1)
     places = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype)
     within = 1 + places * ordered > sums
     count = within.sum(-1, keepdim=True)
-    total = torch.where(within, ordered, 0.0).sum(-1, keepdim=True)
+    total = torch.where(within, sums, 0.0).sum(-1, keepdim=True)
     return F.relu(x - (total - 1) / count)
 
 

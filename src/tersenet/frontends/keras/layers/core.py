@@ -165,7 +165,7 @@ class Masking(nn.Module):
         self.mask_value = mask_value
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where((x != self.mask_value).any(-1, keepdim=True), x, 0.0)
+        return torch.where((x != self.mask_value).any(-1, keepdim=True), x, 0)
 
     def output_mask(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return (x != self.mask_value).any(-1)

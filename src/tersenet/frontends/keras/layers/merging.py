@@ -131,7 +131,7 @@ class Concatenated(nn.Module):
             torch.ones_like(x, dtype=torch.bool) if own is None else own.unsqueeze(-1).expand_as(x) if own.dim() < x.dim() else own
             for x, own in zip(tensors, masks, strict=True)
         ]
-        return torch.cat(whole, self.axis).all(-1)
+        return torch.cat(whole, self.axis).any(-1)
 
 
 def concatenate(layer: Layer) -> nn.Module:

@@ -171,8 +171,10 @@ def unit_normalization(layer: Layer) -> nn.Module:
 
 
 def spectral_normalization(layer: Layer) -> nn.Module:
-    """``SpectralNormalization``: the layer inside it, whose kernel each step of training has left normalized."""
-    variables(layer, (1, None))  # the vector of the power iteration, which only training needs
+    """``SpectralNormalization``: the layer inside it, whose kernel each step of training has left normalized.
+
+    Its own variables are the vector of the power iteration, which only training needs, and in some files the kernel once more.
+    """
     shapes: Shapes = layer.input_shapes
     made = layer.inner(layer.config.get("layer"), "layer", shapes)
     made.notes = ("its kernel is normalized as training left it; later training does not normalize it again",)  # type: ignore[assignment]
