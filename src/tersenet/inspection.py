@@ -12,6 +12,7 @@ from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import calls, layer_of
 from tersenet.steps.placement import place
+from tersenet.target import check_cpu
 from tersenet.targets import table
 
 
@@ -24,6 +25,7 @@ def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | Non
         weights, trust: as in `tersenet.load`.
         cpu: instruction set that kernels are chosen for; this machine's unless given.
     """
+    check_cpu(cpu)
     chosen = [table.find(name) for name in targets] or [target for target in table.TARGETS.values() if _installed(target.requires)]
     network = load(model, weights=weights, trust=trust)
     totals = cost(network)

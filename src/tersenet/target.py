@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tersenet.errors import DataError, InputError, ModelError
+from tersenet.errors import DataError, InputError, ModelError, RecipeError, unknown
 from tersenet.tensors import Port
 
 if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must n
     from tersenet.model import Model
 
 LARGEST_BATCH = 2**16
+# What `--cpu` may name; which of them a runtime's kernels tell apart is up to its table.
+INSTRUCTION_SETS = ("x86-avx2", "x86-avx512", "x86-avx-vnni", "x86-avx512-vnni", "arm64")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,17 @@ class ExportOptions:
             raise InputError(f"a file's batch must be a whole number from 1 to {LARGEST_BATCH}, got {self.batch!r}.")
         if self.layout not in ("", "NHWC", "NCHW"):
             raise InputError(f"the layout of a file's images must be NHWC or NCHW, got {self.layout!r}.")
+        check_cpu(self.cpu)
+
+
+def check_cpu(name: str) -> None:
+    """Hold the name of an instruction set to the known ones; "" is this machine's.
+
+    Raises:
+        RecipeError: it is unknown, also to runtimes whose files are the same on every processor.
+    """
+    if name and name not in INSTRUCTION_SETS:
+        raise RecipeError(unknown("instruction set", name, INSTRUCTION_SETS))
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,8 @@ def test_missing_parts(refused_run: Any, here: Path) -> None:
         (("--io", "int4"), ("int4",)),
         (("--layout", "nwhc"), ("nwhc",)),
         (("--qoperator", "--to", "litert"), ("qoperator", "onnxruntime")),
-        (("--cpu", "toaster"), ("toaster",)),
+        (("--cpu", "toaster"), ("toaster", "x86-avx2")),
+        (("--cpu", "toaster", "--to", "litert"), ("toaster", "x86-avx2")),
         (("--outt", "x"), ("--outt", "--out")),
     ],
 )

@@ -175,7 +175,7 @@ def describe() -> list[dict[str, Any]]:
                 "missing": list(absent),
                 "integer_kernels": sorted(table.kernels),
                 "float_islands": table.floats is None or bool(table.floats),
-                "integer_io": table.integer_io,
+                "integer_io": "by default" if table.integer_io else "on request",
             }
         )
     return rows

@@ -12,6 +12,7 @@ import pytest
 
 from tersenet.capabilities import Capabilities
 from tersenet.errors import MissingDependencyError, ModelError, RecipeError
+from tersenet.target import INSTRUCTION_SETS, ExportOptions
 from tersenet.targets import table
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
@@ -70,6 +71,21 @@ def test_what_is_described_is_plain_data() -> None:
     rows = json.loads(json.dumps(table.describe()))
     assert [row["target"] for row in rows] == list(table.TARGETS)
     assert all(row["integer_kernels"] for row in rows)
+    assert {row["target"]: row["integer_io"] for row in rows} == {
+        **dict.fromkeys(("onnxruntime", "litert", "executorch"), "on request"),
+        "litert-micro": "by default",
+    }
+
+
+def test_instruction_sets_are_those_that_a_table_tells_apart() -> None:
+    from tersenet.targets.onnxruntime.capabilities import SATURATES, this_cpu
+
+    assert set(INSTRUCTION_SETS) == set(SATURATES)
+    assert this_cpu() in INSTRUCTION_SETS
+    for name in INSTRUCTION_SETS:
+        assert ExportOptions(cpu=name).cpu == name
+    with pytest.raises(RecipeError, match=r"unknown instruction set 'x86-avx3'; did you mean 'x86-avx2'.*Known: arm64"):
+        ExportOptions(cpu="x86-avx3")
 
 
 @pytest.mark.parametrize(("name", "target"), [("a.onnx", "onnxruntime"), ("a.tflite", "litert"), ("a.pte", "executorch")])

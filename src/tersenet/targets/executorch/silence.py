@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+
+from tersenet.targets.silence import lines_kept_back
 
 # What cpuinfo prints on machines whose kernel hides the processor's registers, and the pool of threads when it is replaced.
 NATIVE_NOISE = (b"[cpuinfo_utils.cpp:", b"[threadpool.cpp:")
@@ -33,19 +32,6 @@ def quiet() -> Iterator[None]:
         logging.root.setLevel(level)
 
 
-@contextmanager
-def native_quiet() -> Iterator[None]:
+def native_quiet() -> AbstractContextManager[None]:
     """The same for the known lines that native code writes to stderr; every other line comes out when the block ends."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            for line in said:
-                if not line.startswith(NATIVE_NOISE):
-                    os.write(2, line)
+    return lines_kept_back(NATIVE_NOISE)

@@ -11,9 +11,12 @@ import numpy as np
 
 from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.target import Placement, contents
+from tersenet.targets.silence import lines_kept_back
 from tersenet.tensors import Port
 
 DELEGATE = "DELEGATE"
+# What a process's first delegate says of itself.
+NATIVE_NOISE = (b"INFO: Created TensorFlow Lite XNNPACK delegate",)
 
 
 class LiteRTRunner:
@@ -109,7 +112,8 @@ def _interpreter(path: Path, threads: int, *, inner: bool = False) -> Any:
         options = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, "experimental_preserve_all_tensors": True}
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=threads, **options)
-        interpreter.allocate_tensors()
+        with lines_kept_back(NATIVE_NOISE):
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{path} is not a model that LiteRT runs: {first_line(error)}") from error
     return interpreter

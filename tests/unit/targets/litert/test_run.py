@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -117,8 +118,6 @@ def test_a_missing_file_and_wrong_arrays_are_refused(export, tmp_path):
 
 
 def test_running_needs_no_torch(export):
-    import subprocess
-
     code = (
         "import sys; from pathlib import Path; from tersenet.targets.litert.run import LiteRTRunner; "
         "from tersenet.targets.litert.micro_run import MicroRunner; "
@@ -126,3 +125,14 @@ def test_running_needs_no_torch(export):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_stderr_stays_quiet_but_for_errors(export):
+    """LiteRT tells of its first delegate at every start; anything else still comes through."""
+    code = (
+        "import os, sys; from pathlib import Path; from tersenet.targets.litert import run\n"
+        "run.LiteRTRunner().load(Path(sys.argv[1]))\n"
+        "with run.lines_kept_back(run.NATIVE_NOISE):\n    os.write(2, b'INFO: Created TensorFlow Lite XNNPACK delegate\\nERROR: no room')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(export.path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == "ERROR: no room"
