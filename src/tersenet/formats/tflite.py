@@ -38,6 +38,7 @@ TYPES = {
 NAMES_OF_TYPES = {code: name for name, code in TYPES.items()}
 CODES = {name: code for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 NAMES_OF_CODES = {code: name for name, code in CODES.items()}
+NAMES_OF_OPTIONS = {code: name for name, code in vars(schema.BuiltinOptions).items() if isinstance(code, int) and code}
 # Operators whose table of options is not called after them.
 OPTION_TABLES = {
     "ADD": "AddOptions",
@@ -324,9 +325,10 @@ def _check_numbers(numbers: Numbers, dtype: str) -> None:
 
 def _operator_of(operator: Any, names: list[str]) -> Operator:
     code = names[operator.OpcodeIndex()]
-    table, union, options = OPTION_TABLES.get(code, ""), operator.BuiltinOptions(), {}
-    if table and union is not None:
-        options = vars(getattr(schema, f"{table}T").InitFromBuf(union.Bytes, union.Pos))
+    table, union, options = NAMES_OF_OPTIONS.get(operator.BuiltinOptionsType()) or OPTION_TABLES.get(code, ""), operator.BuiltinOptions(), {}
+    if table:
+        form = getattr(schema, f"{table}T")
+        options = vars(form.InitFromBuf(union.Bytes, union.Pos) if union is not None else form())
     return Operator(code, _indices(operator, "Inputs"), _indices(operator, "Outputs"), options, _indices(operator, "Intermediates"))
 
 

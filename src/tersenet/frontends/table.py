@@ -19,11 +19,13 @@ FRONTENDS: Mapping[str, tuple[str, str]] = {
     ".keras, .h5": ("tersenet.frontends.keras.read", "KerasFrontend"),  # first: with its torch backend a Keras network is a torch module too
     "a torch module": ("tersenet.frontends.torch", "TorchFrontend"),
     ".pt2": ("tersenet.frontends.pt2", "Pt2Frontend"),
+    ".onnx": ("tersenet.frontends.onnx.frontend", "OnnxFrontend"),
     ".tflite": ("tersenet.frontends.tflite.frontend", "TfliteFrontend"),
+    "a folder in Transformers layout, hf:ID": ("tersenet.frontends.transformers.frontend", "TransformersFrontend"),
 }
 # Endings that later versions read -> whose format it is.
-PLANNED: Mapping[str, str] = {".onnx": "ONNX"}
-KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, or a .pt2 file"
+PLANNED: Mapping[str, str] = {}
+KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, a Transformers folder, or a .pt2 file"
 _NOT_YET = "this version does not read {} networks yet; it reads torch modules (file.py:name) and .pt2 files."
 
 
@@ -54,17 +56,21 @@ def load(
         UntrustedError: reading the file would run code that came with it.
     """
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
-    if is_reference(source) and not Path(source).exists():
+    from_hub = isinstance(source, str) and source.startswith("hf:")
+    if is_reference(source) and not from_hub and not Path(source).exists():
         return _from_python(source, reading)
     if isinstance(source, Model):
         return _as_given(source, reading)
-    if isinstance(source, str | Path) and not str(source).startswith("hf:"):
+    if isinstance(source, str | Path) and not from_hub:
         _check_file(Path(source))
         source = Path(source)
     for module, attribute in FRONTENDS.values():
         frontend: Frontend = getattr(importlib.import_module(module), attribute)()
         if frontend.accepts(source):
-            return frontend.read(source, reading)
+            model = frontend.read(source, reading)
+            if length and model.format != "transformers":
+                raise ModelError("a length is chosen for a Transformers checkpoint only; this network's is in its file, or in its example inputs.")
+            return model
     if isinstance(source, Path):
         raise ModelError(f"{source} is of no format that is known by its ending; a network is {KNOWN}.")
     raise ModelError(f"a network is {KNOWN}; got {type(source).__name__}.")
@@ -107,8 +113,8 @@ def _check_file(path: Path) -> None:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)
         raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
-    planned = "Transformers" if (path / "config.json").is_file() else PLANNED.get(path.suffix.lower())
+    planned = PLANNED.get(path.suffix.lower())
     if planned:
         raise ModelError(f"{path}: {_NOT_YET.format(planned)}")
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder; a network is {KNOWN}.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError(f"{path} is a folder without config.json; a network is {KNOWN}.")

@@ -12,7 +12,7 @@ _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d"
 _KEEP = (
     {"add", "sub", "mul", "div", "neg", "clamp", "relu", "sigmoid", "tanh", "to", "_to_copy", "contiguous", "clone", "dropout", "batch_norm"}
     | {"instance_norm", "pad", "constant_pad_nd", "slice", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}
-    | {"upsample_nearest2d", "upsample_bilinear2d"}
+    | {"upsample_nearest2d", "upsample_bilinear2d", "fake_quantize_per_tensor_affine"}
 )
 
 

@@ -1,4 +1,4 @@
-"""Tracing recurrent operators without unrolling them, so that a sequence may have any length.
+"""Operators of which tracing needs the shapes alone: recurrent ones, not to be unrolled, so that a sequence may have any length.
 
 torch works out the shapes of ``aten.lstm`` by running it step by step, which fixes the length to that of the example. While
 a network is traced, the functions here stand in: they give the shapes alone. (torch's own
@@ -51,11 +51,17 @@ def _sequence(data: torch.Tensor, state: torch.Tensor, bidirectional: bool) -> t
     return data.new_empty((data.shape[0], data.shape[1], (2 if bidirectional else 1) * state.shape[-1]))
 
 
-_SHAPES: tuple[tuple[Any, Callable[..., tuple[torch.Tensor, ...]]], ...] = (
+def _as_given(data: torch.Tensor, scale: float, zero_point: int, lowest: int, highest: int) -> torch.Tensor:
+    """Fake quantization, by which frontends mark grids (`tersenet.graph.grids`); torch's own shape function takes no open batch."""
+    return torch.empty_like(data)
+
+
+_SHAPES: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (aten.lstm.input, _lstm),
     (aten.gru.input, _single),
     (aten.rnn_tanh.input, _single),
     (aten.rnn_relu.input, _single),
+    (aten.fake_quantize_per_tensor_affine.default, _as_given),
 )
 
 
