@@ -19,6 +19,7 @@ from tersenet.frontends.keras.build import OPEN_SIZES, Builder, dtype_of
 from tersenet.frontends.keras.config import Described, Network, described, leaves, network
 from tersenet.frontends.keras.file import Saved, opened
 from tersenet.frontends.keras.layer import Convert
+from tersenet.frontends.keras.layers.activations import mark_keras_2
 from tersenet.frontends.keras.network import NamedNetwork
 from tersenet.frontends.keras.wrapped import masks_of
 from tersenet.graph.grids import with_grids
@@ -117,6 +118,8 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
 
 
 def _outermost(saved: Saved) -> Described:
+    if saved.version.partition(".")[0] in ("1", "2"):
+        mark_keras_2(saved.config)
     top = described(saved.config)
     if not top.is_network:
         raise ModelError(

@@ -1,5 +1,5 @@
 """The table of Keras layers: each class of ``keras.layers`` is converted by one function, or refused with the reason. A test compares it
-with Keras's own list."""
+with Keras's own list; a few classes are of Keras 2, whose files still come."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "PReLU": (_AT + "activation_layers", "parametric"),
     "ReLU": (_AT + "activation_layers", "rectifier"),
     "Softmax": (_AT + "activation_layers", "softmax"),
+    "ThresholdedReLU": (_AT + "activation_layers", "thresholded"),  # of Keras 2
     # normalization
     "BatchNormalization": (_AT + "normalization", "batch_normalization"),
     "GroupNormalization": (_AT + "normalization", "group_normalization"),
@@ -53,6 +54,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "RMSNormalization": (_AT + "normalization", "rms_normalization"),
     "SpectralNormalization": (_AT + "normalization", "spectral_normalization"),
     "UnitNormalization": (_AT + "normalization", "unit_normalization"),
+    "SyncBatchNormalization": (_AT + "normalization", "batch_normalization"),  # of Keras 2
     # pooling
     "AdaptiveAveragePooling1D": (_AT + "pooling", "adaptive_mean1d"),
     "AdaptiveAveragePooling2D": (_AT + "pooling", "adaptive_mean2d"),
@@ -135,6 +137,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "RandomFlip": (_AT + "preprocessing", "augmentation"),
     "RandomGaussianBlur": (_AT + "preprocessing", "augmentation"),
     "RandomGrayscale": (_AT + "preprocessing", "augmentation"),
+    "RandomHeight": (_AT + "preprocessing", "augmentation"),  # of Keras 2
     "RandomHue": (_AT + "preprocessing", "augmentation"),
     "RandomInvert": (_AT + "preprocessing", "augmentation"),
     "RandomPerspective": (_AT + "preprocessing", "augmentation"),
@@ -144,6 +147,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "RandomSharpness": (_AT + "preprocessing", "augmentation"),
     "RandomShear": (_AT + "preprocessing", "augmentation"),
     "RandomTranslation": (_AT + "preprocessing", "augmentation"),
+    "RandomWidth": (_AT + "preprocessing", "augmentation"),  # of Keras 2
     "RandomZoom": (_AT + "preprocessing", "augmentation"),
     "Solarization": (_AT + "preprocessing", "augmentation"),
 }
@@ -151,10 +155,15 @@ LAYERS: Mapping[str, tuple[str, str]] = {
 _TEXT = "it works on text, and a graph takes numbers: turn text into numbers where the data are prepared"
 _CODE = "it runs code that a file cannot hold safely"
 _CELL = "it is one step of a recurrent layer, and is read with the layer (RNN) that runs it"
+_CUDNN = "Keras 2 had it for GPUs alone, its weights in another order: put a plain layer in its place there, load its weights, and save that"
+_LOCAL = "it has a kernel of its own for each place, which no runtime's operator has"
 _BASE = "it is what layers are made from, and computes nothing itself"
 # Class -> why it is not converted.
 REFUSED: Mapping[str, str] = {
     "ContrastLimitedAdaptiveHistogramEqualization": "it counts the values of each tile of an image, which no runtime does: prepare the data with it",
+    "CuDNNGRU": _CUDNN,
+    "CuDNNLSTM": _CUDNN,
+    "DenseFeatures": "it reads tables by TensorFlow's columns of features: make numbers of them where the data are prepared",
     "FlaxLayer": _CODE,
     "GRUCell": _CELL,
     "HashedCrossing": "it sorts by a hash of text, which is no tensor computation: do it where the data are prepared",
@@ -163,6 +172,8 @@ REFUSED: Mapping[str, str] = {
     "Lambda": f"{_CODE}: write it as a layer of its own, and give a function that converts it",
     "LSTMCell": _CELL,
     "Layer": _BASE,
+    "LocallyConnected1D": _LOCAL,
+    "LocallyConnected2D": _LOCAL,
     "MaxNumBoundingBoxes": "it cuts lists of boxes beside an image, which are labels and no part of a network",
     "SimpleRNNCell": _CELL,
     "StackedRNNCells": _CELL,
@@ -173,9 +184,26 @@ REFUSED: Mapping[str, str] = {
     "Wrapper": _BASE,
 }
 
+# Class -> with what options it is refused, or what of it is not kept.
+LIMITS: Mapping[str, str] = {
+    "AlphaDropout": "not with noise_shape",
+    "BatchNormalization": "not with renorm; the statistics of later training count masked steps too",
+    "CategoryEncoding": "not with sparse; at most 1,000,000 classes",
+    "Discretization": "not with sparse",
+    "GaussianDropout": "its noise is not kept for later training",
+    "GaussianNoise": "its noise is not kept for later training",
+    "IntegerLookup": "with its vocabulary in the configuration; not with invert, tf_idf, farmhash, or without a place for unknown numbers",
+    "RandomCrop": "of images that have its size: in evaluation Keras 2 resizes others and Keras 3 leaves them",
+    "Resizing": "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none",
+    "ReversibleEmbedding": "from words to features alone",
+    "SpectralNormalization": "the kernel as training left it; later training does not normalize it again",
+    "UpSampling2D": "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none",
+}
+
 # Layers whose output has the mask of their input; those not here that have no rule of their own end it.
 PASSES_MASK = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dense", "Dropout", "ELU", "GaussianDropout", "GaussianNoise"}
     | {"GroupNormalization", "GroupedQueryAttention", "Identity", "LayerNormalization", "LeakyReLU", "MultiHeadAttention", "Normalization", "PReLU"}
-    | {"ReLU", "Rescaling", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "TimeDistributed", "UnitNormalization"}
+    | {"ReLU", "Rescaling", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "SyncBatchNormalization", "ThresholdedReLU"}
+    | {"TimeDistributed", "UnitNormalization"}
 )

@@ -37,6 +37,11 @@ def elu(layer: Layer) -> nn.Module:
     return Function(partial(F.elu, alpha=number(layer, "alpha", 1.0)))
 
 
+def thresholded(layer: Layer) -> nn.Module:
+    """``ThresholdedReLU`` of Keras 2: x above theta, 0 below."""
+    return Function(partial(relu, threshold=number(layer, "theta", 1.0)))
+
+
 class Slopes(nn.Module):
     """Parametric ReLU: x above zero, weight * x below (He et al. 2015, equation 1).
 

@@ -116,6 +116,19 @@ class Function(nn.Module):
         return self.function(x)
 
 
+def mark_keras_2(config: Any) -> None:
+    """Give each activation in a configuration of Keras 2 that was another function there the name that it has here; changes it in place."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            for name in ("activation", "recurrent_activation"):
+                if isinstance(part.get(name), str) and OF_KERAS_2 + part[name] in ACTIVATIONS:
+                    part[name] = OF_KERAS_2 + part[name]
+        if isinstance(part, dict | list):
+            waiting.extend(part.values() if isinstance(part, dict) else part)
+
+
 def activation(found: Any) -> nn.Module:
     """The activation that a configuration names.
 
