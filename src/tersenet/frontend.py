@@ -20,6 +20,7 @@ class Reading:
         trust: code that comes with the file may run.
         name: what reports call the network; "" for a name made from the source.
         dynamic: input name -> axis -> what it counts, for axes beside the batch that take any size.
+        length: of sequences that the source leaves open: tokens of a text, samples of a sound; 0 for the usual.
     """
 
     example_inputs: Any = None
@@ -27,6 +28,7 @@ class Reading:
     trust: bool = False
     name: str = ""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    length: int = 0
 
 
 class Frontend(Protocol):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from tersenet.data.picture import Picture
+from tersenet.data.sound import Sound
+from tersenet.data.text import Text
 from tersenet.errors import DataError, unknown
+from tersenet.plain import from_plain
+
+# What was done before there were numbers: kind, as records name it -> its class.
+DECODERS = {"picture": Picture, "text": Text, "sound": Sound}
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Preparation:
         shape: of a prepared sample, where it is reshaped at the end (a flattened image); () where not.
         dtype: that the network takes; "" keeps what the arithmetic gives.
         size: height and width that image files were resized to (bilinear) when they were read; () where they were not.
+        decoded: how pictures, texts or sounds became the stored numbers, where the network's source says how; None where it does not.
 
     >>> Preparation(scale=1 / 255, stored="NHW", layout="NCHW").apply(np.full((2, 4, 4), 255, np.uint8)).shape
     (2, 1, 4, 4)
@@ -37,6 +45,7 @@ class Preparation:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     size: tuple[int, ...] = ()
+    decoded: Picture | Text | Sound | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -101,7 +110,8 @@ class Preparation:
         return values.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
 
     def to_json(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        record = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {**record, "decoded": None if self.decoded is None else self.decoded.to_json()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Preparation:
@@ -111,7 +121,16 @@ class Preparation:
             if key not in known:
                 raise DataError(unknown("field of a preparation", key, known))
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        return cls(**values)
+        return cls(**{**values, "decoded": _decoder(record.get("decoded"))})
+
+
+def _decoder(record: Any) -> Picture | Text | Sound | None:
+    if record is None:
+        return None
+    kind = record.get("kind") if isinstance(record, Mapping) else None
+    if kind not in DECODERS:
+        raise DataError(unknown("kind of sample", str(kind), DECODERS))
+    return from_plain(DECODERS[kind], record, kind)
 
 
 def laid_out(array: np.ndarray, stored: str, layout: str) -> np.ndarray:

@@ -7,12 +7,14 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tersenet.data import archives, digits, idx, images, tables
+from tersenet.data import archives, digits, idx, images, sounds, tables
 from tersenet.data.parts import Data
 from tersenet.data.preparation import Preparation
+from tersenet.data.processing import Processing
 from tersenet.errors import DataError, TersenetError
 from tersenet.tensors import TensorSpec
 
@@ -21,23 +23,29 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LEGAL = (
-    "'digits', a folder of IDX files or of class-named image folders, an .npz, .csv or .parquet file "
+    "'digits', a folder of IDX files or of class-named folders of images or sounds, an .npz, .csv or .parquet file "
     "(news.csv:headline,topic names the columns of texts and labels), or file.py:name"
 )
 
 
 def load(
-    source: str | Path | Data, specs: Sequence[TensorSpec] | None = None, seed: int = 0, trust: bool = False, preparation: Preparation | None = None
+    source: str | Path | Data,
+    specs: Sequence[TensorSpec] | None = None,
+    seed: int = 0,
+    trust: bool = False,
+    preparation: Preparation | None = None,
+    processing: Processing | None = None,
 ) -> Data:
     """Data from what the user named.
 
     Args:
-        source: ``digits``, a folder of IDX files or of class-named image folders, ``.npz``, ``.csv``, ``.parquet``, ``file.py:name`` (a function of
-            no arguments that returns a `Data`: the user's own code, and run as such), or a `Data`.
+        source: ``digits``, a folder of IDX files or of class-named folders of images or sounds, ``.npz``, ``.csv``, ``.parquet``, ``file.py:name``
+            (a function of no arguments that returns a `Data`: the user's own code, and run as such), or a `Data`.
         specs: the network's inputs, where the data shall be bound to them.
         seed: of what is cut.
         trust: unpickle what an ``.npz`` of objects holds.
         preparation: what is done to images and arrays; None: uint8 images are scaled to 0..1.
+        processing: how the network's own source prepares what nobody else has a preparation for.
 
     Raises:
         DataError: missing, unreadable, damaged or unfit; the message names the source.
@@ -45,23 +53,52 @@ def load(
     """
     if not isinstance(source, str | Path | Data):
         raise DataError(f"data must be a tersenet.Data or name a source ({LEGAL}), got {type(source).__name__}.")
-    data = source if isinstance(source, Data) else _named(str(source), tuple(specs or ()), seed, trust, preparation)
-    return data.bind(specs) if specs else data
+    asked = _Asked(tuple(specs or ()), seed, trust, preparation, processing or Processing())
+    data = source if isinstance(source, Data) else _named(str(source), asked)
+    if not specs:
+        return data
+    try:
+        data = asked.processing.applied(data, specs)
+    except DataError as error:
+        raise DataError(f"{data.name}: {error}") from error
+    return data.bind(specs)
 
 
-def _named(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, preparation: Preparation | None) -> Data:
+@dataclass(frozen=True)
+class _Asked:
+    """What `load` was asked for, beside the source."""
+
+    specs: Sequence[TensorSpec]
+    seed: int
+    trust: bool
+    preparation: Preparation | None
+    processing: Processing
+
+    @property
+    def of_files(self) -> Preparation | None:
+        """What is done to files of images or sounds: what the user says, else the network's source.
+
+        Raises:
+            DataError: the network's source has a way that is not known here.
+        """
+        if self.preparation is None and self.processing.refused:
+            raise DataError(self.processing.refused)
+        return self.preparation or next((way for way in self.processing.inputs.values() if way.decoded is not None), None)
+
+
+def _named(source: str, asked: _Asked) -> Data:
     """`_read`, with the source's name in every message."""
     try:
-        return _read(source, specs, seed, trust, preparation)
+        return _read(source, asked)
     except DataError as error:
         if source in str(error):
             raise
         raise DataError(f"{source}: {error}") from error
 
 
-def _read(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, preparation: Preparation | None) -> Data:
+def _read(source: str, asked: _Asked) -> Data:
     if source == "digits":
-        return digits.read_digits(seed)
+        return digits.read_digits(asked.seed)
     if source.startswith("hf:"):
         saved = "save its parquet file and name that (file.parquet:text,label), or write file.py:name"
         raise DataError(f"{source}: data are not fetched from the hub; {saved}.")
@@ -73,23 +110,24 @@ def _read(source: str, specs: Sequence[TensorSpec], seed: int, trust: bool, prep
         if not path.exists():
             raise DataError(f"{source} does not exist. Data are {LEGAL}.")
         if path.is_dir():
-            return _folder(path, specs, seed, preparation)
+            return _folder(path, asked)
         kind = path.suffix.lower()
         if kind == ".npz":
-            return archives.read_npz(path, preparation, seed, trust)
+            return archives.read_npz(path, asked.preparation, asked.seed, asked.trust)
         if kind in tables.SUFFIXES:
-            return tables.read_table(path, seed, columns)
+            return tables.read_table(path, asked.seed, columns, asked.processing.task or "text-classification")
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
     raise DataError(f"{source} is of no known kind. Data are {LEGAL}.")
 
 
-def _folder(path: Path, specs: Sequence[TensorSpec], seed: int, preparation: Preparation | None) -> Data:
+def _folder(path: Path, asked: _Asked) -> Data:
     if not any(path.iterdir()):
         raise DataError(f"{path} is an empty folder.")
     if idx.is_idx_folder(path):
-        return idx.read_folder(path, preparation, seed)
-    return images.read_folder(path, specs, preparation, seed)
+        return idx.read_folder(path, asked.preparation, asked.seed)
+    heard = sounds.groups_of(path, sounds.SUFFIXES)["train"] and not images.groups_of(path)["train"]
+    return (sounds if heard else images).read_folder(path, asked.specs, asked.of_files, asked.seed)
 
 
 def _function(source: str) -> Data:

@@ -29,11 +29,12 @@ def named_columns(source: str) -> tuple[str, tuple[str, str]]:
     return source, COLUMNS
 
 
-def read_table(path: Path, seed: int, columns: tuple[str, str] = COLUMNS) -> Data:
+def read_table(path: Path, seed: int, columns: tuple[str, str] = COLUMNS, task: str = "text-classification") -> Data:
     """Texts and their classes.
 
     Args:
         columns: of the texts and of the labels.
+        task: what the labels are for; those of a regression are numbers.
 
     Raises:
         DataError: unreadable, empty, a column is missing (its close matches are named), or a cell is.
@@ -48,8 +49,15 @@ def read_table(path: Path, seed: int, columns: tuple[str, str] = COLUMNS) -> Dat
             raise DataError(f"{path}: column {name!r} has {holes} empty cells of {len(column)}; fill them or take the rows out.")
     inputs = np.empty(len(texts), dtype=object)  # texts side by side, not in a rectangle as wide as the longest
     inputs[:] = [str(text) for text in texts]
-    part = read_part("train", inputs, np.array([str(label) for label in labels]))
-    return Data.of(assemble({"train": part}, "text-classification", seed=seed), path.stem)
+    part = read_part("train", inputs, _numbers(path, columns[1], labels) if task == "regression" else np.array([str(label) for label in labels]))
+    return Data.of(assemble({"train": part}, task, seed=seed), path.stem)
+
+
+def _numbers(path: Path, column: str, labels: list[object]) -> np.ndarray:
+    try:
+        return np.array([float(str(label)) for label in labels])
+    except ValueError as error:
+        raise DataError(f"{path}: the network predicts a number, and column {column!r} holds something else: {error}.") from error
 
 
 def _csv(path: Path, columns: tuple[str, str]) -> tuple[list[object], list[object]]:
