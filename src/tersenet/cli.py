@@ -45,6 +45,12 @@ def tersenet_command() -> None:
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
 @click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
 @click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
+@click.option(
+    "--length",
+    type=click.IntRange(1),
+    default=None,
+    help="tokens of a text (128) or samples of a sound (one second) that a Transformers network takes",
+)
 @click.option("--out", default=None, type=click.Path(), help="folder of the run")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=int, default=1, show_default=True, help="that runtimes are given")
@@ -72,7 +78,7 @@ def _settings(options: dict[str, Any], progress: Bars) -> Any:
         format={"qoperator": True} if options["qoperator"] else {},
     )
     chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "layers", "sure")}
-    return tersenet.Settings(options=asked, progress=progress, **chosen)
+    return tersenet.Settings(options=asked, progress=progress, length=options["length"] or 0, **chosen)
 
 
 @tersenet_command.command()

@@ -10,6 +10,7 @@ import numpy as np
 
 from tersenet.data import sources
 from tersenet.data.parts import Data
+from tersenet.data.processing import Processing
 from tersenet.errors import DataError, MissingDependencyError
 from tersenet.manifest import beside
 from tersenet.measure.environment import check_conditions
@@ -86,10 +87,19 @@ def _loaded(path: Path, target: Target, threads: int, inputs: Sequence[Port] = (
 
 def _bound(data: Any, artifact: Artifact, seed: int) -> Data:
     specs = [source_spec(port) for port in artifact.inputs]
-    bound = sources.load(data, specs, seed).bind(specs)
+    bound = sources.load(data, specs, seed, processing=_processing(artifact, specs)).bind(specs)
     if not len(bound.evaluation):
         raise DataError(f"{bound.name}: a file is judged on an evaluation part, and these data have none.")
     return bound
+
+
+def _processing(artifact: Artifact, specs: Sequence[TensorSpec]) -> Processing | None:
+    """How the run that made a file prepared its data, where the network's source had said so; None where it had not."""
+    known = beside(artifact.path)
+    if known is None or not any(way.decoded for way in known[0].preparation):
+        return None
+    inputs = {spec.name: way for spec, way in zip(specs, known[0].preparation, strict=False)}
+    return Processing(inputs, known[0].class_names)
 
 
 def source_spec(port: Port) -> TensorSpec:

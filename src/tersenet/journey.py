@@ -14,6 +14,7 @@ from tersenet.budget import Budget, judge
 from tersenet.capabilities import Capabilities
 from tersenet.data import sources
 from tersenet.data.parts import Data
+from tersenet.data.processing import Processing
 from tersenet.errors import DataError, RecipeError
 from tersenet.expectation import Expectation, expectation
 from tersenet.frontends.table import load
@@ -43,6 +44,7 @@ class Settings:
         options: what is asked of the files.
         weights: a file of weights for a network that comes from code.
         trust: read files that would run code that came with them.
+        length: of texts in tokens, or of sounds in samples, where the network leaves it open; 0 for the usual.
         seed: of everything random.
         threads: that runtimes are given.
         layers: look into the files, layer by layer, where the runtime lets one.
@@ -53,6 +55,7 @@ class Settings:
     options: ExportOptions = field(default_factory=ExportOptions)
     weights: str | None = None
     trust: bool = False
+    length: int = 0
     seed: int = 0
     threads: int = 1
     layers: bool = False
@@ -97,7 +100,7 @@ def compress(
     budget = budget or Budget()
     _check_format_options(settings.options, targets)
     exporters = {target.name: table.exporter(target) for target in targets}
-    network = load(model, weights=settings.weights, trust=settings.trust)
+    network = load(model, weights=settings.weights, trust=settings.trust, length=settings.length)
     bound = _bound(data, network, settings.seed)
     key = signature(
         model=network.fingerprint,
@@ -132,7 +135,9 @@ def _owners(option: str) -> str:
 
 
 def _bound(data: Any, network: Model, seed: int) -> Data:
-    bound = sources.load(data, network.inputs, seed).bind(network.inputs, network.outputs)
+    record = network.provenance.get("processing")
+    processing = None if record is None else Processing.from_json(record)
+    bound = sources.load(data, network.inputs, seed, processing=processing).bind(network.inputs, network.outputs)
     if not len(bound.evaluation):
         raise DataError(f"{bound.name}: the proof needs an evaluation part, and these data have none.")
     return bound

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tersenet.data.preparation import Preparation
+from tersenet.data.processing import with_content
+from tersenet.data.text import Text, digest
 from tersenet.errors import InputError, OutputError
 from tersenet.plain import check_fields
 from tersenet.store import write_file
@@ -80,7 +82,10 @@ class Manifest:
         return cls(record["tersenet"], record["model"], preparation, tuple(record["class_names"]), files)
 
     def write(self, folder: Path) -> Path:
-        """Write manifest.json into a folder."""
+        """Write manifest.json into a folder, and the tokenizer that it speaks of beside it."""
+        for way in self.preparation:
+            if isinstance(way.decoded, Text) and way.decoded.content:
+                write_file(folder / way.decoded.tokenizer, way.decoded.content)
         path = folder / FILE_NAME
         write_file(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         return path
@@ -93,11 +98,21 @@ class Manifest:
             OutputError: it cannot be read, or is none.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            manifest = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return replace(manifest, preparation=tuple(_with_tokenizer(way, path.parent) for way in manifest.preparation))
         except OSError as error:
             raise OutputError(f"the manifest {path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise OutputError(f"{path} is not a manifest of tersenet: {error}.") from error
+
+
+def _with_tokenizer(way: Preparation, folder: Path) -> Preparation:
+    """The preparation with its tokenizer's file, where there is one: only data need it."""
+    file = folder / way.decoded.tokenizer if isinstance(way.decoded, Text) else None
+    if file is None or not file.is_file():
+        return way
+    content = file.read_text(encoding="utf-8")
+    return with_content(way, {digest(content): content})
 
 
 def entry(target: Target, folder: Path, compressed: Export, plain: Export, names: Path) -> FileEntry:
