@@ -90,7 +90,7 @@ class Model:
         """
         arrays = ordered(inputs, self.inputs)
         with torch.no_grad():
-            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            tensors = [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]  # ascontiguousarray would give a scalar an axis
             try:
                 results = self.graph(*tensors)
             except (IndexError, RuntimeError, ValueError) as error:
