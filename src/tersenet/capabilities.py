@@ -25,7 +25,8 @@ class Kernel:
         dynamic: for a kernel whose weights alone are integers in the file, what it does with the floats that it multiplies them by, at each run:
             "whole" (all that one product takes goes on one uint8 grid of its extremes and zero), "rows" (each row on an int8 grid of its largest
             magnitude), "never" (weights become floats again, and the arithmetic is theirs); "" for every other kernel.
-        given_states: whether a recurrent kernel can start from a given state and return its last cell state.
+        given_states: whether a recurrent kernel can start from a given state and return its last cell state; where one cannot, each step of such
+            a layer is written out, its weights as in "never".
         note: a limit worth knowing, for the documentation.
     """
 

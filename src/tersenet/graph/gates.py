@@ -8,9 +8,10 @@ from torch import fx
 
 from tersenet.graph.operators import MOVEMENTS, kind_of
 from tersenet.graph.walk import bind, constant, is_constant
+from tersenet.numerics.recurrent import Shape
 
 # Kind -> gates that lie one below the other in each matrix: torch's input, forget, cell, output; reset, update, new.
-GATES = {"lstm": 4, "gru": 3}
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class Matrix:
     name: str
     node: fx.Node
     gates: int
+
+
+def states_of(node: fx.Node) -> list[fx.Node]:
+    """The states that an operator starts from: the hidden one, and an LSTM's cell."""
+    held = bind(node)["hx"]
+    return list(held) if isinstance(held, list | tuple) else [held]
+
+
+def shape_of_layer(node: fx.Node) -> Shape:
+    """What an operator is besides its weights."""
+    given = bind(node)
+    return Shape(kind_of(node), given["has_biases"], given["num_layers"], given["bidirectional"], given["batch_first"])
 
 
 def cells(node: fx.Node) -> list[Cell]:
@@ -89,6 +102,5 @@ def starts_from_zeros(module: fx.GraphModule, state: fx.Node) -> bool:
 
 def keeps_states_to_itself(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a recurrent operator starts from zeros and nobody reads an LSTM's last cell state."""
-    states = bind(node)["hx"]
     reads_cell = any(reader.args[1] == 2 and reader.users for reader in node.users)
-    return all(starts_from_zeros(module, state) for state in (states if isinstance(states, list | tuple) else [states])) and not reads_cell
+    return all(starts_from_zeros(module, state) for state in states_of(node)) and not reads_cell

@@ -23,6 +23,8 @@ KIND_OF = {
     "embedding.default": "embedding",
     "lstm.input": "lstm",
     "gru.input": "gru",
+    "rnn_tanh.input": "rnn_tanh",
+    "rnn_relu.input": "rnn_relu",
     # products and sums of activations
     "matmul.default": "matmul",
     "bmm.default": "matmul",
@@ -175,6 +177,7 @@ KIND_OF = {
     "bitwise_and.Tensor": "logical_and",
     "bitwise_or.Tensor": "logical_or",
     "to.dtype": "cast",
+    "to.device": "cast",
     "to.dtype_layout": "cast",
     "_to_copy.default": "cast",
     "type_as.default": "cast",
@@ -208,7 +211,7 @@ MOVEMENTS = frozenset(
 # Where the time goes: an operator of another kind is not worth a conversion to integers and back by itself.
 HEAVY = frozenset(
     {"conv1d", "conv2d", "conv3d", "depthwise_conv1d", "depthwise_conv2d", "conv_transpose1d", "conv_transpose2d", "linear", "matmul", "embedding"}
-    | {"lstm", "gru"}
+    | {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 )
 # Arguments that hold constants with an encoding of their own, and the axis that per-channel scales run along.
 WEIGHT_AXIS = {

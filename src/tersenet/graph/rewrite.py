@@ -12,10 +12,11 @@ from torch import fx
 
 from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
+from tersenet.graph.gates import shape_of_layer, states_of
 from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.numerics.pooling import mean_of_integers
-from tersenet.numerics.recurrent import GRIDS, quantized_lstm
+from tersenet.numerics.recurrent import recurrent
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding
 
@@ -109,9 +110,9 @@ class Simulation:
     def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
         """Means over windows are taken of integers, with the kernel's rounding of halves; an LSTM quantizes as it runs."""
         held = bind(node)
-        if unit.kind == "lstm" and unit.dynamic in GRIDS:
-            options = tuple(held[name] for name in ("has_biases", "num_layers", "bidirectional", "batch_first"))
-            node.target, node.args, node.kwargs = quantized_lstm, (held["input"], held["hx"], held["params"], options, unit.dynamic), {}
+        if unit.dynamic not in ("", "never"):
+            arguments: Any = (held["input"], states_of(node), held["params"], shape_of_layer(node), unit.dynamic)
+            node.target, node.args, node.kwargs = recurrent, arguments, {}
         elif unit.halves and result is not None and unit.kind in ("avg_pool1d", "avg_pool2d") and held.get("divisor_override") is None:
             window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
             grid = (result.scale[0], result.zero_point[0], unit.halves)

@@ -1,17 +1,25 @@
-"""LSTMs of int8 weights as kernels compute them that quantize what they multiply by anew at each product.
+"""Recurrent layers step by step: in floats, or as kernels of int8 weights compute them that quantize what they multiply by as they run.
 
-Weights are symmetric integers, known in full; the input of a step and the state before it go on a grid of their own extremes, the
-products are added up in integers, and gates, states and biases are floats.
+In such a kernel weights are symmetric integers, known in full; the input of a step and the state before it go on a grid of their own
+extremes, products are added up in integers, and gates, states and biases are floats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-States = tuple[Tensor, Tensor]
+Grid = Callable[[Tensor], Tensor]
+State = tuple[Tensor, ...]
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """Floats."""
+    return tensor
 
 
 def on_rows(tensor: Tensor) -> Tensor:
@@ -31,67 +39,92 @@ def on_whole(tensor: Tensor) -> Tensor:
     >>> on_whole(torch.tensor([[0.0, 255.0], [1.4, 2.6]])).tolist()
     [[0.0, 255.0], [1.0, 3.0]]
     """
-    low, high = (end.clamp(**{side: 0.0}) for end, side in zip(torch.aminmax(tensor), ("max", "min"), strict=True))
+    lowest, highest = torch.aminmax(tensor)
+    low, high = lowest.clamp(max=0), highest.clamp(min=0)
     scale = torch.where(high > low, (high - low) / 255, torch.ones_like(low))
     zero_point = (-low / scale).clamp(0, 255).round()
     return (torch.div(tensor, scale).round_() + zero_point).clamp_(0, 255).sub_(zero_point).mul_(scale)
 
 
 # What a kernel does at each run with what it multiplies by its integers (`tersenet.capabilities.Kernel.dynamic`).
-GRIDS: dict[str, Callable[[Tensor], Tensor]] = {"rows": on_rows, "whole": on_whole}
+GRIDS: dict[str, Grid] = {"never": as_it_is, "rows": on_rows, "whole": on_whole}
 
 
-def quantized_lstm(
-    data: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], options: tuple[bool, int, bool, bool], grid: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``aten.lstm`` (Hochreiter and Schmidhuber 1997) by such a kernel.
+class Shape(NamedTuple):
+    """What a recurrent layer is besides its weights, as torch names it. A tuple, so that a graph's code can hold it."""
+
+    kind: str
+    has_biases: bool
+    layers: int
+    bidirectional: bool
+    batch_first: bool
+
+
+def recurrent(data: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], shape: Shape, grid: str = "never") -> State:
+    """``aten.lstm``, ``aten.gru``, ``aten.rnn_tanh`` and ``aten.rnn_relu``, written out.
 
     Args:
         data: (length, batch, inputs), or (batch, length, inputs) where the batch comes first.
-        states: hidden and cell, (layers * directions, batch, ...).
-        weights: as torch lists them, matrices on their grids already.
-        options: whether it has biases, the number of layers, whether it is bidirectional, whether the batch comes first.
+        states: the hidden one, and an LSTM's cell; each (layers * directions, batch, size).
+        weights: as torch lists them; for a kernel of integers, on their grids already.
+        shape: the layer.
         grid: of `GRIDS`.
 
     Returns:
-        The sequence, the last hidden states and the last cell states.
+        The sequence and the last of each state.
+
+    Reference:
+        Hochreiter and Schmidhuber 1997; Cho et al. 2014, with the reset gate behind the product.
     """
-    has_biases, layers, bidirectional, batch_first = options
-    sequence = data.transpose(0, 1) if batch_first else data
-    directions = 2 if bidirectional else 1
-    count = len(weights) // (layers * directions)
-    ends: list[States] = []
-    for layer in range(layers):
+    axis, directions = int(shape.batch_first), 2 if shape.bidirectional else 1
+    count = len(weights) // (shape.layers * directions)
+    sequence, ends = data, []
+    for layer in range(shape.layers):
         made = []
         for direction in range(directions):
             number = layer * directions + direction
-            own = weights[number * count : (number + 1) * count]
-            start = (states[0][number], states[1][number])
-            result, end = _direction(sequence.flip(0) if direction else sequence, start, own, has_biases, GRIDS[grid])
-            made.append(result.flip(0) if direction else result)
+            start = tuple(state.select(0, number) for state in states)
+            steps, end = _direction(sequence, start, weights[number * count : (number + 1) * count], shape, (GRIDS[grid], axis, direction == 1))
+            made.append(torch.stack(steps, axis))
             ends.append(end)
-        sequence = torch.cat(made, 2)
-    hidden, cell = (torch.stack(list(parts)) for parts in zip(*ends, strict=True))
-    return sequence.transpose(0, 1) if batch_first else sequence, hidden, cell
+        sequence = made[0] if directions == 1 else torch.cat(made, 2)
+    return sequence, *(torch.stack(list(parts)) for parts in zip(*ends, strict=True))
 
 
-def _direction(
-    sequence: Tensor, start: States, weights: Sequence[Tensor], has_biases: bool, on_grid: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, States]:
-    """One layer, from the first step to the last."""
+def _direction(sequence: Tensor, state: State, weights: Sequence[Tensor], shape: Shape, way: tuple[Grid, int, bool]) -> tuple[list[Tensor], State]:
+    """One layer from the first step to the last, or the other way round; hidden states in the order of the sequence."""
+    on_grid, axis, backwards = way
     into, back, *others = weights
-    products = on_grid(sequence) @ into.t()
-    if has_biases:
-        products = products + (others[0] + others[1])
     projection = others[-1] if len(others) in (1, 3) else None
-    hidden, cell = start
-    results = []
-    for product in products:
-        gates = product + on_grid(hidden) @ back.t()
-        entry, forget, fresh, exit_ = gates.chunk(4, 1)
-        cell = forget.sigmoid() * cell + entry.sigmoid() * fresh.tanh()
-        hidden = exit_.sigmoid() * cell.tanh()
+    first, second = (others[0], others[1]) if shape.has_biases else (None, None)
+    if first is not None and second is not None and shape.kind != "gru":  # only a reset gate comes between the two
+        first, second = first + second, None
+    products = list(linear(on_grid(sequence), into, first).unbind(axis))
+    hiddens = []
+    for product in reversed(products) if backwards else products:
+        state = CELLS[shape.kind](product, linear(on_grid(state[0]), back, second), state)
         if projection is not None:
-            hidden = on_grid(hidden) @ projection.t()
-        results.append(hidden)
-    return torch.stack(results), (hidden, cell)
+            state = (linear(on_grid(state[0]), projection), *state[1:])
+        hiddens.append(state[0])
+    return hiddens[::-1] if backwards else hiddens, state
+
+
+def _lstm(product: Tensor, recurrent: Tensor, state: State) -> State:
+    entry, forget, fresh, leave = (product + recurrent).chunk(4, 1)
+    cell = forget.sigmoid() * state[1] + entry.sigmoid() * fresh.tanh()
+    return leave.sigmoid() * cell.tanh(), cell
+
+
+def _gru(product: Tensor, recurrent: Tensor, state: State) -> State:
+    (reset, update, fresh), (reset_, update_, fresh_) = product.chunk(3, 1), recurrent.chunk(3, 1)
+    new = (fresh + (reset + reset_).sigmoid() * fresh_).tanh()
+    return (new + (update + update_).sigmoid() * (state[0] - new),)
+
+
+# product of the input, product of the state before, the states before -> the states
+CELLS: dict[str, Callable[[Tensor, Tensor, State], State]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn_tanh": lambda product, recurrent, state: ((product + recurrent).tanh(),),
+    "rnn_relu": lambda product, recurrent, state: ((product + recurrent).relu(),),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import fx
@@ -68,12 +68,19 @@ def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[st
         if why:
             placement.float_operators.update({node.name: why for node in nodes if _computes(node)})
         else:
-            placement.units[nodes[0].name] = (nodes, capabilities.kernels[kind_of(nodes[0])])
+            placement.units[nodes[0].name] = (nodes, _kernel(module, nodes[0], capabilities))
     if capabilities.floats != frozenset():
         _drop_islands(placement)
     _collect_values(placement)
     _share(placement)
     return placement
+
+
+def _kernel(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities) -> Kernel:
+    kernel = capabilities.kernels[kind_of(node)]
+    if kernel.given_states or keeps_states_to_itself(module, node):
+        return kernel
+    return replace(kernel, dynamic="never", granularities=("per-channel", "per-tensor"))
 
 
 def _split_forced(units: Mapping[str, tuple[fx.Node, ...]], forced: Mapping[str, str]) -> list[tuple[fx.Node, ...]]:
@@ -108,7 +115,7 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
     if kernel is None:
         return capabilities.why_float(kind)
     if kernel.dynamic:
-        return _why_no_integer_weights(module, node, kernel, capabilities)
+        return "" if all(is_constant(weight) for weight in bind(node)["params"]) else "its weights are computed while the network runs"
     wanted = activations.get(node.name, "int8")
     if wanted not in kernel.activations:
         return f"{capabilities.name} has no {wanted} kernel for {kind}"
@@ -118,15 +125,6 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
             return "its weights are computed while the network runs"
         return ""
     return _why_operand(module, node, kernel, capabilities)
-
-
-def _why_no_integer_weights(module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities) -> str:
-    """Why a recurrent operator's weights cannot be integers; "" where they can."""
-    if not all(is_constant(weight) for weight in bind(node)["params"]):
-        return "its weights are computed while the network runs"
-    if not kernel.given_states and not keeps_states_to_itself(module, node):
-        return f"{capabilities.name}'s {kind_of(node)} starts from zeros and does not return its last cell state: each step is written out, in float"
-    return ""
 
 
 def _why_operand(module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities) -> str:

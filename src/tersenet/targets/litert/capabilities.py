@@ -13,6 +13,9 @@ SAME_BOTH = Kernel(activations=BOTH, shares="result")
 ALL_SAME = Kernel(activations=BOTH, shares="all")
 WEIGHTED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS)
 TRANSPOSED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS, note="one group, no dilation")
+WRITTEN_OUT = Kernel(
+    ("int8",), ("float32",), CHANNELS, dynamic="never", note="each step is written out; weights are kept in 8 bits and the arithmetic is in floats"
+)
 ARITHMETIC = Kernel(activations=BOTH, fuses=ACTIVATIONS)
 
 KERNELS = {
@@ -24,8 +27,9 @@ KERNELS = {
         ("per-gate",),
         dynamic="rows",
         given_states=False,
-        note="each row of input and state is quantized anew at each step; from a given state, or with its last cell state read, in float",
+        note="each row of input and state is quantized anew at each step; from a given state, or with its last cell state read, as for gru",
     ),
+    **dict.fromkeys(("gru", "rnn_tanh", "rnn_relu"), WRITTEN_OUT),
     "matmul": Kernel(activations=("int8",)),
     "embedding": Kernel(("int8",), ("int8",), ("per-tensor",), shares="result"),
     **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
@@ -144,6 +148,7 @@ MICRO_OPERATORS = {
 }
 MICRO_REASONS = {
     "gelu": "the interpreter for microcontrollers has no GELU",
+    **dict.fromkeys(("gru", "rnn_tanh", "rnn_relu"), "its steps would be written out in floats, and microcontrollers run integers alone"),
     "lstm": "the interpreter for microcontrollers runs LSTMs of int8 weights on integer states alone, which plans do not speak of yet",
     "tile": "the interpreter for microcontrollers has no TILE",
 }

@@ -9,8 +9,10 @@ import torch
 from torch import fx
 
 from tersenet.graph import normalize
+from tersenet.graph.gates import keeps_states_to_itself, shape_of_layer, states_of
 from tersenet.graph.operators import kind_of
-from tersenet.graph.walk import add_constant, calls, layer_of
+from tersenet.graph.walk import add_constant, bind, calls, layer_of, shape_of
+from tersenet.numerics.recurrent import CELLS, recurrent
 
 aten = torch.ops.aten
 # Spellings that decompositions leave, brought to those that lowerings know.
@@ -38,7 +40,7 @@ def decompose(module: fx.GraphModule, known: Collection[str]) -> tuple[str, ...]
         a sentence for each operator that was written out.
     """
     normalize.open_attention(module)
-    found = [node for node in calls(module) if kind_of(node) not in known and isinstance(node.target, torch._ops.OpOverload)]
+    found = [node for node in calls(module) if isinstance(node.target, torch._ops.OpOverload) and not _is_known(module, node, known)]
     notes = []
     for node in found:
         before, kind, layer = len(module.graph.nodes), kind_of(node), layer_of(node)
@@ -50,6 +52,11 @@ def decompose(module: fx.GraphModule, known: Collection[str]) -> tuple[str, ...]
             module.graph.eliminate_dead_code()
         module.recompile()
     return tuple(notes)
+
+
+def _is_known(module: fx.GraphModule, node: fx.Node, known: Collection[str]) -> bool:
+    """The operator for LSTMs starts from zeros and does not return the last cell state."""
+    return kind_of(node) in known and (kind_of(node) != "lstm" or keeps_states_to_itself(module, node))
 
 
 def _replace(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -89,6 +96,16 @@ def _traced(node: fx.Node) -> fx.GraphModule | None:
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: held[child])
         return node.target(*arguments, **keywords)  # type: ignore[operator]
 
+    def steps(*tensors: torch.Tensor) -> Any:
+        held: Any = dict(zip(sources, tensors, strict=True))
+        states, weights = [held[state] for state in states_of(node)], [held[weight] for weight in bind(node)["params"]]
+        return recurrent(held[bind(node)["input"]], states, weights, shape_of_layer(node))
+
+    if kind_of(node) in CELLS:  # torch's own way with them leaves other operators that are composed, or transposes of weights
+        if len(shape_of(bind(node)["input"])) != 3:
+            return None
+        with torch.no_grad():
+            return make_fx(steps, tracing_mode="fake", pre_dispatch=True)(*examples)
     table: Any = core_aten_decompositions()
     traced = make_fx(call, table, tracing_mode="fake")(*examples)
     targets = [inner.target for inner in traced.graph.nodes if inner.op == "call_function"]

@@ -67,16 +67,24 @@ class Lowering:
         module: a deployable graph whose shapes are all known.
         plan: what runs in integers; None for a float file.
         float_fuses: kind -> kinds of activation that a float kernel applies to its own result.
+        stored: name of a constant -> integers that the file holds it in, where it is read in floats.
         micro: for the interpreter for microcontrollers: indices are int32 (it looks nothing up by int64), and no operator gives way to
             several others that XNNPACK would take.
     """
 
     def __init__(
-        self, module: fx.GraphModule, plan: QuantizationPlan | None, float_fuses: Mapping[str, tuple[str, ...]], *, micro: bool = False
+        self,
+        module: fx.GraphModule,
+        plan: QuantizationPlan | None,
+        float_fuses: Mapping[str, tuple[str, ...]],
+        stored: Mapping[str, Encoding] | None = None,
+        *,
+        micro: bool = False,
     ) -> None:
         self.module = module
         self.micro = micro
         self.plan = plan or EMPTY_PLAN
+        self.stored = stored or {}
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         self.values: dict[fx.Node, Stored] = {}
@@ -84,6 +92,7 @@ class Lowering:
         self.returned = set(outputs(module))
         self._constants: dict[Any, int] = {}
         self._converted: dict[Any, Stored] = {}
+        self._restored: dict[int, int] = {}
         self._units = self._find_units(float_fuses)
         self.inner = {node for nodes in self._units.values() for node in nodes[1:]}
 
@@ -206,7 +215,7 @@ class Lowering:
         if not is_constant(argument):
             raise self.refuse(node, f"its {name} must be a constant, and this one is computed while the network runs")
         tensor, unit = constant(self.module, argument), self.unit(node)
-        encoding = unit.weights.get(name) if unit is not None else None
+        encoding = unit.weights.get(name) if unit is not None else self.stored.get(argument.name)
         numbers, dtype = None, "float32"
         if encoding is not None:
             axis = encoding.axis
@@ -214,7 +223,14 @@ class Lowering:
             numbers = numbers_of(encoding, 0 if axis is None else list(layout).index(axis))
         if columns is not None:
             tensor = tensor[:, torch.from_numpy(columns)]
-        return self.array(tensor.numpy().transpose(layout), dtype, numbers)
+        made = self.array(tensor.numpy().transpose(layout), dtype, numbers)
+        return made if encoding is None or unit is not None else self._as_floats(made)
+
+    def _as_floats(self, integers: int) -> int:
+        """A constant held in integers, as floats: one operator for all readers, which runs when the file is loaded."""
+        if integers not in self._restored:
+            self._restored[integers] = self.emit("DEQUANTIZE", (integers,), self.tensors[integers].shape, "float32")
+        return self._restored[integers]
 
     def bias(self, node: fx.Node, argument: fx.Node | None, channels: int, input_dtype: str) -> int:
         """The bias of an operator: int32 beside int8, int64 beside int16, zeros where the network has none."""

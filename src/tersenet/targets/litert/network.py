@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from torch import fx
 
@@ -13,13 +14,14 @@ from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
 from tersenet.graph.layout import image_layout
 from tersenet.graph.operators import aten_name, kind_of
-from tersenet.graph.walk import calls, inputs, is_constant, layer_of, outputs, shape_of
+from tersenet.graph.walk import argument, calls, inputs, is_constant, layer_of, outputs, shape_of
 from tersenet.model import Model
+from tersenet.plan import Unit
 from tersenet.schemes import Encoding
 from tersenet.target import ExportOptions
 from tersenet.targets.litert.decompose import decompose
 from tersenet.targets.litert.layout import Order, channels_last, identity
-from tersenet.targets.litert.lowering import Lowering, Stored
+from tersenet.targets.litert.lowering import EMPTY_PLAN, Lowering, Stored
 from tersenet.targets.litert.operators.table import LOWERINGS
 from tersenet.tensors import Port, TensorSpec
 
@@ -52,8 +54,12 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     for name in options.format:
         raise RecipeError(unknown(f"option of {able.name}", name, ()))
     module = fixed(deployable(model), options.batch)
+    plan = model.plan_for(able.name) or EMPTY_PLAN
+    written_out = {name: unit for name, unit in plan.units.items() if unit.dynamic == "never"}
+    stored = _stored_weights(module, written_out)
     notes = decompose(module, LOWERINGS.keys())
-    low = Lowering(module, model.plan_for(able.name), able.float_fuses, micro=able.floats == frozenset())
+    plan = replace(plan, units={name: unit for name, unit in plan.units.items() if name not in written_out})
+    low = Lowering(module, plan, able.float_fuses, stored, micro=able.floats == frozenset())
     integer_io = able.integer_io if options.integer_io is None else options.integer_io
     taken = [_input(low, node, spec, options.layout or "NHWC", integer_io) for node, spec in zip(inputs(module), model.inputs, strict=True)]
     for node in calls(module):
@@ -74,6 +80,12 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
         {name: value.order for name, value in held.items()},
         notes,
     )
+
+
+def _stored_weights(module: fx.GraphModule, units: Mapping[str, Unit]) -> dict[str, Encoding]:
+    """Constants that the file holds as integers and turns into floats for the steps of layers that are written out."""
+    nodes = {node.name: node for node in module.graph.nodes if node.name in units}
+    return {argument(nodes[anchor], name).name: encoding for anchor, unit in units.items() for name, encoding in unit.weights.items()}
 
 
 def _lower_operator(low: Lowering, node: fx.Node) -> None:

@@ -16,16 +16,13 @@ FREE = Kernel()
 SAME = Kernel(shares="result")
 ALL_SAME = Kernel(shares="all")
 UNSIGNED = Kernel(result=(1 / 256, -128))
-WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
+CHANNELS = ("per-channel", "per-tensor")
+WEIGHTED = Kernel(weights=("int8",), granularities=CHANNELS, fuses=CLIPS)
+STORED = Kernel(("int8",), ("float32",), CHANNELS, dynamic="never", note="weights are kept in 8 bits and the arithmetic is in floats")
 KERNELS = {
     **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv3d", "linear"), WEIGHTED),
-    "lstm": Kernel(
-        ("int8",),
-        ("float32",),
-        ("per-channel", "per-tensor"),
-        dynamic="whole",
-        note="input and state are quantized anew at each product; no projection",
-    ),
+    "lstm": Kernel(("int8",), ("float32",), CHANNELS, dynamic="whole", note="input and state are quantized anew at each product; no projection"),
+    **dict.fromkeys(("gru", "rnn_tanh", "rnn_relu"), STORED),
     "embedding": SAME,
     "matmul": Kernel(fuses=CLIPS),
     "add": Kernel(fuses=CLIPS),

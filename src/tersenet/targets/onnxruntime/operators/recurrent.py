@@ -1,4 +1,4 @@
-"""LSTM and GRU: one operator a layer, whatever the length of the sequence."""
+"""LSTM, GRU and plain recurrent layers: one operator a layer, whatever the length of the sequence."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import torch
 from torch import fx
 
 from tersenet.formats.onnx import MICROSOFT
-from tersenet.graph.gates import Cell, cells, starts_from_zeros
+from tersenet.graph.gates import Cell, cells, starts_from_zeros, states_of
+from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, constant, is_constant, shape_of
 from tersenet.targets.onnxruntime.lowering import Lowering, unsupported
 from tersenet.targets.onnxruntime.operators import quantization
 
 # torch's order of gates -> ONNX's: input, forget, cell, output -> input, output, forget, cell; reset, update, new -> update, reset, new
-ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
 def lstm(build: Lowering, node: fx.Node) -> tuple[str, str, str]:
     """Hochreiter and Schmidhuber 1997, as torch writes it: output, last hidden states, last cell states."""
-    results = _layers(build, node, "LSTM", bind(node)["hx"])
+    results = _layers(build, node, "LSTM", states_of(node))
     return results[0], results[1], results[2]
 
 
 def gru(build: Lowering, node: fx.Node) -> tuple[str, str]:
     """Cho et al. 2014, with the reset gate behind the product (``linear_before_reset``)."""
-    results = _layers(build, node, "GRU", [bind(node)["hx"]])
+    results = _layers(build, node, "GRU", states_of(node))
+    return results[0], results[1]
+
+
+def plain(build: Lowering, node: fx.Node) -> tuple[str, str]:
+    """Elman 1990, with tanh or relu."""
+    results = _layers(build, node, "RNN", states_of(node))
     return results[0], results[1]
 
 
@@ -46,7 +53,9 @@ def _layers(build: Lowering, node: fx.Node, kind: str, states: Sequence[Any]) ->
         own = found[layer * directions : (layer + 1) * directions]
         starts = [_start(build, state, layer, given["num_layers"], directions) for state in states]
         hidden = int(shape_of(given["params"][own[0].recurrent])[1])
-        attributes = {"hidden_size": hidden, "direction": "bidirectional" if directions == 2 else None}
+        attributes: dict[str, Any] = {"hidden_size": hidden, "direction": "bidirectional" if directions == 2 else None}
+        attributes |= {"linear_before_reset": 1} if kind == "GRU" else {}
+        attributes |= {"activations": ["Relu"] * directions} if kind_of(node) == "rnn_relu" else {}
         tensor, *lasts = _layer(build, node, kind, tensor, own, starts, attributes)
         for end, last in zip(ends, lasts, strict=True):
             end.append(last)
@@ -68,7 +77,7 @@ def _layer(
         results = build.add_many("DynamicQuantizeLSTM", 3, *inputs, domain=MICROSOFT, **attributes)
     else:
         inputs = [tensor, _floats(build, node, kind, into), _floats(build, node, kind, back), biases, "", *starts]
-        results = build.add_many(kind, 1 + len(starts), *inputs, **attributes, linear_before_reset=1 if kind == "GRU" else None)
+        results = build.add_many(kind, 1 + len(starts), *inputs, **attributes)
     if len(own) == 1:
         return build.add("Squeeze", results[0], build.sizes([1])), *results[1:]
     side_by_side = build.add("Transpose", results[0], perm=[0, 2, 1, 3])

@@ -37,6 +37,8 @@ BUILDERS: Mapping[str, Builder] = {
     "embedding": w.embedding,
     "lstm": recurrent.lstm,
     "gru": recurrent.gru,
+    "rnn_tanh": recurrent.plain,
+    "rnn_relu": recurrent.plain,
     # sums and products
     "matmul": n.matmul,
     "einsum": n.einsum,
