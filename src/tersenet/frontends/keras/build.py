@@ -182,7 +182,8 @@ class _Assembly:
         module = self.built.get_submodule(self.modules[layer.name])
         self._note_training(layer, call)
         call = call if isinstance(module, KerasNetwork) else accepted(module, call, layer.name)
-        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), layer.kind in PASSES_MASK)
+        passes = layer.kind in PASSES_MASK and not operations.is_operation(layer)
+        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), passes)
         for known in self.known:
             try:
                 known[layer.name, number] = self.builder.run(self.built, step, known)
@@ -202,7 +203,7 @@ class _Assembly:
     def _shapes(self, call: Call) -> tuple[Shapes, list[torch.dtype]]:
         """The shapes that come in: the batch open, and each size that differs between the probes."""
         shapes, dtypes = [], []
-        for ref in references(call):
+        for ref in leaves((list(call.args), {key: given for key, given in call.kwargs.items() if not key.endswith("mask")})):
             tensors = [known[ref.layer, ref.call][ref.output].tensor for known in self.known]
             sizes = list(zip(*(tensor.shape for tensor in tensors), strict=True))
             shapes.append(tuple(None if axis == 0 or len(set(each)) > 1 else int(each[0]) for axis, each in enumerate(sizes)))

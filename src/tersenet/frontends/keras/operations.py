@@ -18,7 +18,9 @@ _DTYPES |= {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "int
 
 
 def is_operation(layer: Described) -> bool:
-    return layer.kind in _TENSORFLOW or layer.module.startswith(("keras.src.ops", "keras.ops"))
+    # Keras 3 writes no module into an .h5; its layers say whether they are trainable, its operations do not.
+    unsaid = not layer.module and layer.kind in OPERATIONS and "trainable" not in layer.config
+    return layer.kind in _TENSORFLOW or unsaid or layer.module.startswith(("keras.src.ops", "keras.ops"))
 
 
 class Operation(torch.nn.Module):
@@ -107,6 +109,12 @@ def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(x, axes, keepdims, **extra)
 
     return call
+
+
+def _any(x: torch.Tensor, axes: Sequence[int], keep: bool) -> torch.Tensor:
+    for axis in sorted((axis % x.dim() for axis in axes), reverse=True):
+        x = torch.any(x, axis, keep)
+    return x
 
 
 def _product(x: torch.Tensor, axes: Sequence[int], keep: bool) -> torch.Tensor:
@@ -252,6 +260,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Add": _add,
     "Amax": _max,
     "Amin": _min,
+    "All": reduction(lambda x, axes, keep: ~_any(~x.to(torch.bool), axes, keep)),
+    "Any": reduction(lambda x, axes, keep: _any(x.to(torch.bool), axes, keep)),
     "Argmax": arg(torch.argmax),
     "Argmin": arg(torch.argmin),
     "Cast": cast,

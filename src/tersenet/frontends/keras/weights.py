@@ -22,6 +22,8 @@ from tersenet.frontends.keras.wrapped import WRAPPERS, split
 
 # What Keras has called the list of a network's layers.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
+# Public names of classes whose own names, by which weights are stored, are others.
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 # Layers of Keras that hold one other layer.
 _WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
 _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
@@ -50,7 +52,7 @@ class _Later(Weights):
 
 def as_float32(array: np.ndarray) -> np.ndarray:
     """Floats of other widths as float32, in this machine's order of bytes."""
-    return array.astype(np.float32) if array.dtype.kind == "f" and array.dtype != np.float32 else np.ascontiguousarray(array)
+    return array.astype(np.float32) if array.dtype.kind == "f" and array.dtype != np.float32 else array
 
 
 class StoredChildren(Mapping[str, Weights]):
@@ -95,10 +97,15 @@ def of_layers(weights: Weights, classes: Sequence[str]) -> list[Weights]:
 
 
 def stored_names(classes: Sequence[str]) -> list[str]:
+    """The names that Keras stores layers of these classes by.
+
+    >>> stored_names(["Conv2D", "ReLU", "Conv2D"])
+    ['conv2d', 're_lu', 'conv2d_1']
+    """
     counts: dict[str, int] = {}
     names = []
     for kind in classes:
-        name = _snake_case(kind)
+        name = _snake_case(_CLASSES.get(kind, kind))
         names.append(f"{name}_{counts[name]}" if name in counts else name)
         counts[name] = counts.get(name, 0) + 1
     return names

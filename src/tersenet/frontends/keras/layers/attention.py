@@ -17,11 +17,12 @@ from tersenet.frontends.keras.layers.arguments import axis_size, choice, flag, n
 _HIDDEN = -1e9  # what Keras puts where a score is masked
 
 
-def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over the last axis, zero where the mask is false."""
+def masked_softmax(scores: Tensor, mask: Tensor | None, zeroed: bool) -> Tensor:
+    """Softmax over the last axis of what the mask leaves; where it leaves nothing, zero or equal weights."""
     if mask is None:
         return torch.softmax(scores, -1)
-    return torch.where(mask, torch.softmax(torch.where(mask, scores, _HIDDEN), -1), 0.0)
+    weights = torch.softmax(torch.where(mask, scores, _HIDDEN), -1)
+    return torch.where(mask, weights, 0.0) if zeroed else weights
 
 
 def causal(queries: int, keys: int) -> Tensor:
@@ -74,7 +75,8 @@ class MultiHead(nn.Module):
             scores = torch.matmul(q / math.sqrt(q.shape[-1]), k.transpose(-1, -2))
             if hidden is None and use_causal_mask:
                 hidden = causal(query.shape[1], value.shape[1])
-            weights = masked_softmax(scores, None if hidden is None else hidden.unsqueeze(-3))
+            written_out = bool(self.dropout) or return_attention_scores  # Keras has two ways, which differ where all keys are masked
+            weights = masked_softmax(scores, None if hidden is None else hidden.unsqueeze(-3), written_out)
             mixed = torch.matmul(F.dropout(weights, self.dropout, self.training), v)
         mixed = mixed.transpose(1, 2).flatten(2)
         if self.gate is not None:

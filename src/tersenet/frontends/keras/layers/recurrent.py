@@ -132,7 +132,7 @@ class Recurrent(nn.Module):
             x = x.flip(1)
             mask = None if mask is None else mask.flip(1)
         if self.dropout and x.dim() == 3:
-            x = F.feature_dropout(x.transpose(1, 2), self.dropout, self.training).transpose(1, 2)
+            x = torch.feature_dropout(x.transpose(1, 2), self.dropout, self.training).transpose(1, 2)
         outputs, after = self.steps(x, list(states), mask, self.states)
         if mask is not None and self.zeroed:
             outputs = torch.where(mask.reshape(*mask.shape, *[1] * (outputs.dim() - 2)), outputs, 0.0)
