@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tersenet.errors import TersenetError
+from tersenet.frontends.onnx.linear import OWN
 from tersenet.frontends.onnx.node import Node
 from tersenet.frontends.onnx.sizes import Sizes
 from tersenet.model import Model
@@ -27,7 +28,7 @@ def opened(node: Node, values: list[Value], known: list[Sizes | None], batch: in
         count: the open batch.
     """
     rule = RULES.get(node.kind)
-    return rule(node, values, known, batch, count) if rule is not None and not node.domain else (values, known)
+    return rule(node, values, known, batch, count) if rule is not None and node.domain in ("", OWN) else (values, known)
 
 
 def _reshape(node: Node, values: list[Value], known: list[Sizes | None], batch: int, count: Any) -> Given:
@@ -52,7 +53,8 @@ def _reshape(node: Node, values: list[Value], known: list[Sizes | None], batch: 
 def _recurrent(node: Node, values: list[Value], known: list[Sizes | None], batch: int, count: Any) -> Given:
     """Initial states, ``(directions, batch, size)``, that are constants of the file's batch."""
     made = list(values)
-    for place in range(5, min(len(values), 7)):
+    first = 1 if node.domain else 5
+    for place in range(first, min(len(values), first + 2)):
         state = values[place]
         if isinstance(state, torch.Tensor) and state.dim() == 3:
             axis = 0 if node.get("layout", 0) else 1

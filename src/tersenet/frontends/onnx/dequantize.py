@@ -15,6 +15,8 @@ from tersenet.frontends.onnx.quantized import Grid, Opener, Rule, at
 from tersenet.frontends.onnx.tensors import Constant
 
 MICROSOFT = "com.microsoft"
+# What can read numbers that are scaled as they come, when they are floats.
+INTEGER_READERS = frozenset({"ConvInteger", "DequantizeLinear", "MatMulInteger", "MatMulIntegerToFloat"})
 
 
 def open_quantized(program: Program) -> None:
@@ -54,7 +56,9 @@ def _same(opener: Opener, one: Grid, other: Grid) -> bool:
 
 
 def _dynamic(opener: Opener, operation: Operation) -> bool:
-    """Numbers scaled as they come: the floats themselves, in steps of 1 from 0."""
+    """Numbers scaled as they come: the floats themselves, in steps of 1 from 0, where nothing looks at the integers."""
+    if not opener.readers.get(operation.outputs[0], set()) <= INTEGER_READERS:
+        return False
     opener.emit(Node("Identity", "", 13, operation.node.name), operation.inputs[:1], operation.outputs[0])
     opener.grids[operation.outputs[0]] = None
     for place, value in ((1, torch.tensor(1.0)), (2, torch.tensor(0, dtype=torch.uint8))):
@@ -67,10 +71,9 @@ def _result(opener: Opener, operation: Operation, node: Node, inputs: tuple[str,
     """A float operator, its result on the grid that the inputs from `scale` on name."""
     made, output = opener.fresh(operation.outputs[0]), operation.outputs[0]
     opener.emit(node, inputs, made)
-    if not opener.quantize(
-        Node("QuantizeLinear", "", 13, f"{node.name}_grid"), made, Grid(operation.inputs[scale], at(operation, scale + 1), ""), output
-    ):
-        raise ModelError(f"the node {operation.node.name} ({operation.node.kind}): the scale of its result must be a constant.")
+    marked, grid = Node("QuantizeLinear", "", 13, f"{node.name}_grid"), Grid(operation.inputs[scale], at(operation, scale + 1), "")
+    if not opener.quantize(marked, made, grid, output):
+        opener.emit(marked, tuple(filter(None, (made, grid.scale, grid.zero))), output)
     return True
 
 
@@ -81,9 +84,13 @@ def _float(operation: Operation, kind: str, opset: int = 13) -> Node:
 def _bias(opener: Opener, name: str, source: str, weight: str) -> str:
     """An int32 bias, in steps of input times weight."""
     bias, one, other = (opener.constant(entry) for entry in (name, source, weight))
-    if bias is None or one is None or other is None:
-        raise ModelError("a quantized operator's bias and scales must be constants.")
-    return opener.hold(name, Constant(bias.value.float() * (one.value.float() * other.value.float()).reshape(-1), "float32", True))
+    if bias is not None and one is not None and other is not None:
+        return opener.hold(name, Constant(bias.value.float() * (one.value.float() * other.value.float()).reshape(-1), "float32", True))
+    floats, steps, made = opener.fresh(name), opener.fresh(name), opener.fresh(name)
+    opener.emit(Node("Cast", "", 13, f"{name}_float", {"to": 1}), (name,), floats)
+    opener.emit(Node("Mul", "", 13, f"{name}_steps"), (source, weight), steps)
+    opener.emit(Node("Mul", "", 13, f"{name}_real"), (floats, steps), made)
+    return made
 
 
 def _convolution(opener: Opener, operation: Operation) -> bool:
@@ -141,16 +148,20 @@ def _integer(kind: str) -> Rule:
     """``ConvInteger`` and ``MatMulInteger``: sums of integers; of numbers scaled as they come, the sums of these."""
 
     def rule(opener: Opener, operation: Operation) -> bool:
-        inputs = []
+        inputs, scaled = [], False
         for place in (0, 1):
             name, zero = operation.inputs[place], at(operation, place + 2)
             if opener.grids.get(name, "") is None:
                 inputs.append(name)
+                scaled = True
                 continue
             if name in opener.grids:
                 name = opener.integers(name)
             inputs.append(_centred(opener, name, zero, -1 if kind == "MatMul" else 0))
-        opener.emit(_float(operation, kind), tuple(inputs), operation.outputs[0])
+        made = operation.outputs[0] if scaled else opener.fresh(operation.outputs[0])
+        opener.emit(_float(operation, kind), tuple(inputs), made)
+        if not scaled:
+            opener.emit(Node("Cast", "", 13, f"{operation.node.name}_whole", {"to": 6}), (made,), operation.outputs[0])
         return True
 
     return rule
@@ -160,7 +171,11 @@ def _centred(opener: Opener, name: str, zero: str, axis: int) -> str:
     """Integers less their zero point, as floats."""
     constant, offset = opener.constant(name), opener.constant(zero)
     if zero and offset is None:
-        raise ModelError("a zero point must be a constant, or that of a DynamicQuantizeLinear.")
+        floats, shift_floats, made = opener.fresh(name), opener.fresh(zero), opener.fresh(name)
+        opener.emit(Node("Cast", "", 13, f"{name}_float", {"to": 1}), (name,), floats)
+        opener.emit(Node("Cast", "", 13, f"{zero}_float", {"to": 1}), (zero,), shift_floats)
+        opener.emit(Node("Sub", "", 13, f"{name}_centred"), (floats, shift_floats), made)
+        return made
     shift = torch.tensor(0.0) if offset is None else offset.value.float()
     if constant is not None:
         shape = [-1 if index == axis % constant.value.dim() else 1 for index in range(constant.value.dim())] if shift.numel() > 1 else []

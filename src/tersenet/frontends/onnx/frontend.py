@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tersenet.errors import MissingDependencyError, ModelError, TersenetError
@@ -18,11 +16,12 @@ from tersenet.frontends.onnx.batch import why_joined
 from tersenet.frontends.onnx.compute import check_known
 from tersenet.frontends.onnx.dequantize import open_quantized
 from tersenet.frontends.onnx.fold import fold
+from tersenet.frontends.onnx.inputs import declared_inputs, examples, fix_inputs, given_inputs, unique
 from tersenet.frontends.onnx.linear import spell_linear
 from tersenet.frontends.onnx.network import Network
-from tersenet.frontends.onnx.operators.creation import dtype_of
-from tersenet.frontends.onnx.program import Builder, Input, Program
-from tersenet.frontends.onnx.tensors import TYPES, Constant, Folder, mapped
+from tersenet.frontends.onnx.program import Builder, Program
+from tersenet.frontends.onnx.recurrent import spell_recurrent
+from tersenet.frontends.onnx.tensors import Constant, Folder, mapped
 from tersenet.frontends.onnx.wire import TORN, without_tensors
 from tersenet.graph.grids import with_grids
 from tersenet.graph.tidy import attribute_name, identifier
@@ -30,9 +29,6 @@ from tersenet.graph.trace import trace_open
 from tersenet.model import Model
 
 OLDEST = 7  # operators had other attributes before it
-LARGEST_EXAMPLE = 1 << 28  # elements of an example input: 1 GB of floats
-_EXAMPLE = "tersenet.load(file, {{{!r}: array}}), from the command line by a file.py:function that returns it"
-OPEN_SIZE = 32  # of an axis that the user leaves open and gives no example of
 
 
 class OnnxFrontend:
@@ -56,21 +52,22 @@ class OnnxFrontend:
 
 def _read(source: Path, reading: Reading) -> Model:
     proto, raw = _parsed(source)
-    given = _given(proto, reading.example_inputs)
+    given = given_inputs(proto, reading.example_inputs)
     builder = Builder(proto, raw, Folder(source.parent))
-    program = builder.build(_inputs(proto))
+    program = builder.build(declared_inputs(proto))
     del proto, raw, builder
     _check_opset(program)
-    _fix_inputs(program, given)
+    fix_inputs(program, given)
     check_known([operation.node for operation in program.block.operations if not operation.branches])
     fold(program)
     open_quantized(program)
     fold(program)
     spell_linear(program)
+    spell_recurrent(program)
     if not program.inputs:
         raise ModelError("the network takes no tensor.")
-    tensors, axes, fixed = _examples(program, given, reading.dynamic)
-    names = _unique([identifier(name) for name in program.results])
+    tensors, axes, fixed = examples(program, given, reading.dynamic)
+    names = unique([identifier(name) for name in program.results])
     network = Network(program, names, fixed)
     for constant in program.constants:
         program.constants[constant] = Constant(torch.empty(0))  # the module holds them now
@@ -107,126 +104,8 @@ def _parsed(source: Path) -> tuple[Any, Sequence[memoryview | None]]:
 
 def _check_opset(program: Program) -> None:
     version = program.opsets.get("", 1)
-    if version < OLDEST:
+    if version < OLDEST and any(not operation.node.domain for operation in program.operations()):
         raise ModelError(f"it is written for opset {version}; {OLDEST} and newer are read. onnx.version_converter makes it one of those.")
-
-
-def _inputs(proto: Any) -> list[Input]:
-    """What the network takes; older files list their weights among it too."""
-    held = {tensor.name for tensor in proto.graph.initializer}
-    found = []
-    for value in proto.graph.input:
-        if value.name in held:
-            continue
-        if not value.type.HasField("tensor_type"):
-            raise ModelError(f"the input {value.name} is no tensor; networks take tensors.")
-        kind = value.type.tensor_type
-        sizes = tuple(_dim(dim) for dim in kind.shape.dim) if kind.HasField("shape") else None
-        found.append(Input(value.name, TYPES.get(kind.elem_type, ""), sizes))
-    if len({given.name for given in found}) != len(found):
-        raise ModelError("two inputs have one name.")
-    return found
-
-
-def _dim(dim: Any) -> int | str | None:
-    if dim.HasField("dim_value"):
-        return int(dim.dim_value) if dim.dim_value > 0 else None
-    return dim.dim_param or None
-
-
-def _given(proto: Any, example_inputs: Any) -> dict[str, Any]:
-    """The user's example inputs by name."""
-    names = [given.name for given in _inputs(proto)]
-    if example_inputs is None:
-        return {}
-    if not isinstance(example_inputs, Mapping):
-        values = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
-        example_inputs = dict(zip(names, values, strict=False))
-    known = {identifier(name): name for name in names} | {name: name for name in names}
-    unknown = [name for name in example_inputs if name not in known]
-    if unknown:
-        raise ModelError(f"there is no input {unknown[0]!r} to give an example of; the inputs are {', '.join(names)}.")
-    return {known[name]: value for name, value in example_inputs.items()}
-
-
-def _fix_inputs(program: Program, given: Mapping[str, Any]) -> None:
-    """Inputs that the user gives as plain numbers are constants from here on: the sampling rate that a network branches on."""
-    for entry in list(program.inputs):
-        value = given.get(entry.name)
-        if isinstance(value, bool | int | float):
-            program.constants[entry.name] = Constant(torch.tensor(value, dtype=_input_type(entry)), entry.dtype)
-            program.inputs.remove(entry)
-
-
-def _input_type(entry: Input) -> torch.dtype:
-    number = next((number for number, name in TYPES.items() if name == entry.dtype), 0)
-    return dtype_of(number)
-
-
-def _examples(
-    program: Program, given: Mapping[str, Any], dynamic: Mapping[str, Mapping[int, str]]
-) -> tuple[dict[str, torch.Tensor], list[set[int]], int]:
-    """Example inputs, the axes of each that are to be open, and the batch that is written into the file (0: none)."""
-    names = _unique([identifier(entry.name) for entry in program.inputs])
-    batch = next((entry.shape[0] for entry in program.inputs if entry.shape), None)
-    tensors, axes = {}, []
-    unknown = set(dynamic) - set(names) - {entry.name for entry in program.inputs}
-    if unknown:
-        raise ModelError(f"there is no input {sorted(unknown)[0]!r} to leave open; the inputs are {', '.join(names)}.")
-    for name, entry in zip(names, program.inputs, strict=True):
-        asked = dynamic.get(name, dynamic.get(entry.name, {}))
-        sizes, opens = _sizes(entry, batch, given.get(entry.name), asked)
-        if math.prod(sizes) > LARGEST_EXAMPLE:
-            raise ModelError(f"the input {entry.name} has the sizes {sizes}, more than {LARGEST_EXAMPLE} elements in all.")
-        tensors[name] = torch.zeros(sizes, dtype=_input_type(entry))
-        axes.append(opens)
-    return tensors, axes, batch if isinstance(batch, int) else 0
-
-
-def _sizes(entry: Input, batch: int | str | None, example: Any, asked: Mapping[int, str]) -> tuple[list[int], set[int]]:
-    shape = np.shape(example) if example is not None else None
-    if entry.shape is None and shape is None:
-        raise ModelError(
-            f"the file does not say how many axes the input {entry.name} has; give an example of it (example_inputs={{{entry.name!r}: ...}})."
-        )
-    declared = entry.shape if entry.shape is not None else (None,) * len(shape or ())
-    if shape is not None and (
-        len(shape) != len(declared) or any(isinstance(said, int) and said != got for said, got in list(zip(declared, shape, strict=True))[1:])
-    ):
-        raise ModelError(f"the input {entry.name} has the shape {list(declared)} in the file; the example has {list(shape)}.")
-    sizes, opens = [], set(asked)
-    for axis, said in enumerate(declared):
-        is_batch = said == batch if isinstance(said, str) else axis == 0 and (said is None or said == batch)
-        if is_batch:
-            opens.add(axis)
-            sizes.append(said if isinstance(said, int) and said > 1 else 2)
-        elif isinstance(said, int):
-            sizes.append(said)
-            opens.discard(axis)
-        elif axis in asked or shape is not None:
-            sizes.append(max(2, shape[axis]) if shape is not None and axis in asked else shape[axis] if shape is not None else OPEN_SIZE)
-        else:
-            raise ModelError(
-                f"the file leaves axis {axis} of the input {entry.name} open ({said or 'any size'}), and only the batch can stay so by itself: give "
-                f"an example of the size that you want ({_EXAMPLE.format(entry.name)})."
-            )
-    return sizes, opens
-
-
-def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
-    """Whether an example may be of this shape; its batch may be any."""
-    return len(declared) == len(shape) and all(axis == 0 or not isinstance(said, int) or said == shape[axis] for axis, said in enumerate(declared))
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    made: list[str] = []
-    for name in names:
-        number, fresh = 1, name
-        while fresh in made:
-            number += 1
-            fresh = f"{name}_{number}"
-        made.append(fresh)
-    return tuple(made)
 
 
 def _traced(network: Network, tensors: Mapping[str, torch.Tensor], axes: Sequence[Set[int]], name: str) -> Model:
@@ -236,7 +115,7 @@ def _traced(network: Network, tensors: Mapping[str, torch.Tensor], axes: Sequenc
         try:
             model = trace_open(network, tensors, axes, name=name, fixed_batch="", source={})
             own = [_at(tensor, held, network.batch) for tensor, held in zip(tensors.values(), axes, strict=True)]
-            why = why_joined(model, network, own, axes) if network.batch else ""
+            why = why_joined(model, lambda *parts: tuple(network(*parts).values()), own, axes) if network.batch else ""
             if not why:
                 return model
         except ModelError as error:

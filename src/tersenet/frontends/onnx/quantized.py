@@ -13,7 +13,7 @@ import torch
 
 from tersenet.errors import ModelError
 from tersenet.frontends.onnx.fold import stored_grid
-from tersenet.frontends.onnx.linear import own
+from tersenet.frontends.onnx.linear import blocks, own
 from tersenet.frontends.onnx.node import Node
 from tersenet.frontends.onnx.program import Block, Operation, Program
 from tersenet.frontends.onnx.tensors import Constant
@@ -73,6 +73,10 @@ class Opener:
         self.rules = rules
         self.grids: dict[str, Grid | None] = {}  # value that stands for integers -> its grid; None where it has none of its own
         self.made: list[Operation] = []
+        self.readers: dict[str, set[str]] = {name: {"output"} for block in blocks(program) for name in block.outputs}
+        for operation in program.operations():
+            for name in operation.inputs:
+                self.readers.setdefault(name, set()).add(operation.node.kind)
         self.count = 0
 
     def block(self, block: Block) -> None:
@@ -109,7 +113,8 @@ class Opener:
         if constant is not None and steps is not None:
             return self.dequantized(name, grid, axis)
         made = self.fresh(name)
-        self.emit(Node("DequantizeLinear", "", 13, f"{operation.node.name}_input"), tuple(filter(None, (name, grid.scale, grid.zero))), made)
+        node = Node("DequantizeLinear", "", 13, f"{operation.node.name}_input", {"axis": axis})
+        self.emit(node, tuple(filter(None, (name, grid.scale, grid.zero))), made)
         return made
 
     def dequantized(self, name: str, grid: Grid, axis: int) -> str:

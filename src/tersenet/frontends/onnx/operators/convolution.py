@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,9 +69,16 @@ def _cut(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[list[
 
 def columns_to_image(node: Node, data: torch.Tensor, image: Sequence[int], block: Sequence[int]) -> torch.Tensor:
     """Col2Im: blocks laid over one another, their numbers added up."""
-    if len(image) != 2:
-        raise ModelError(f"Col2Im is read for images of two axes, got {len(image)}.")
     held = window(node, image, block)
     padded = [size + low + high for size, low, high in zip(image, held.before, held.after, strict=True)]
-    whole = F.fold(data, tuple(padded), tuple(block), held.dilations, 0, held.strides)
-    return whole[:, :, held.before[0] : padded[0] - held.after[0], held.before[1] : padded[1] - held.after[1]]
+    if len(image) == 2:
+        whole = F.fold(data, tuple(padded), tuple(block), held.dilations, 0, held.strides)
+    else:  # a transposed convolution puts each number of a block at its place
+        count = math.prod(block)
+        places = torch.eye(count).reshape(count, 1, *block).repeat(data.shape[1] // count, *[1] * (len(block) + 1))
+        blocks = [(size - span) // stride + 1 for size, span, stride in zip(padded, held.spans, held.strides, strict=True)]
+        columns = data.reshape(data.shape[0], data.shape[1], *blocks)
+        whole = TRANSPOSED[len(block) - 1](columns, places, None, held.strides, 0, 0, data.shape[1] // count, held.dilations)
+    for axis, (low, high) in enumerate(zip(held.before, held.after, strict=True), start=2):
+        whole = whole.narrow(axis, low, padded[axis - 2] - low - high)
+    return whole
