@@ -1,0 +1,32 @@
+"""Whole networks of Keras, saved in each of its formats, against Keras itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keras_models import MODELS, made, reference
+
+keras = pytest.importorskip("keras")
+import tersenet
+from tersenet.testing.frontend import check_frontend
+
+# Keras 3.15 on torch 2.13 and numpy 2, whenever it saves a network; and what it says of every .h5.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+# Those whose graph is no other in the older format are compared in the new one alone.
+OLDER = ("tutorial", "nested", "nested_at_the_end", "arithmetic", "cells", "both_directions", "attention", "frozen", "frames", "shared_layers")
+
+
+@pytest.mark.parametrize(("name", "ending"), [*((name, ".keras") for name in MODELS), *((name, ".h5") for name in OLDER)])
+def test_a_network_computes_what_keras_computes(name: str, ending: str, tmp_path: Path) -> None:
+    model, inputs = made(name)
+    path = tmp_path / f"{name}{ending}"
+    model.save(path)
+    found = check_frontend(tersenet.load, path, reference(model), inputs)
+    assert found.format == "keras"
+    assert found.name == name
+    assert not found.fixed_batch
