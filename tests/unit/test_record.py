@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tersenet import record
 from tersenet.budget import Budget, Miss
 from tersenet.errors import InputError, OutputError
 from tersenet.plain import from_plain, to_plain
@@ -185,3 +186,10 @@ def test_a_union_takes_what_any_of_its_parts_takes() -> None:
     assert from_plain(FloatTwin, {"bytes": 1}) == FloatTwin(1)
     with pytest.raises(InputError, match=r"record.bytes must be int"):
         from_plain(FloatTwin, {"bytes": None})
+
+
+def test_attributes_are_named_like_the_keys_but_for_two() -> None:
+    """As docs/measuring.md says."""
+    classes = [each for each in vars(record).values() if dataclasses.is_dataclass(each) and each.__module__ == record.__name__]
+    others = {entry.name: entry.metadata["key"] for each in classes for entry in dataclasses.fields(each) if entry.metadata.get("key")}
+    assert others == {"records": "artifacts", "twin": "float"}

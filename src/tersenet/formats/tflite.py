@@ -135,14 +135,26 @@ class Graph:
     outputs: tuple[int, ...]
 
 
-def write(graph: Graph) -> bytes:
-    """The bytes of a file. Equal graphs give equal bytes."""
-    return _Writer(graph).write()
+SIGNATURE = "serving_default"  # the one that readers take where they are asked for none
+
+
+@dataclass(frozen=True)
+class Signature:
+    """By which names a caller may feed a file and find its results, one for each input and output, all different."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def write(graph: Graph, signature: Signature | None = None) -> bytes:
+    """The bytes of a file. Equal graphs and signatures give equal bytes."""
+    return _Writer(graph, signature).write()
 
 
 class _Writer:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, signature: Signature | None = None) -> None:
         self.graph = graph
+        self.signature = signature
         size = sum(tensor.data.nbytes for tensor in graph.tensors if tensor.data is not None)
         self.builder = flatbuffers.Builder(size + 512 * (len(graph.tensors) + len(graph.operators)) + 1024)
         self.written: dict[Any, int] = {}
@@ -165,11 +177,13 @@ class _Writer:
         subgraphs = self._table_vector([schema.SubGraphEnd(builder)])
         codes = self._table_vector([self._code(code, version) for code, version in self.versions.items()])
         buffers = self._table_vector([self._buffer(data) for data in self.buffers])
+        signatures = self._table_vector([self._signature(self.signature)]) if self.signature else 0
         schema.ModelStart(builder)
         schema.ModelAddVersion(builder, 3)
         schema.ModelAddOperatorCodes(builder, codes)
         schema.ModelAddSubgraphs(builder, subgraphs)
         schema.ModelAddBuffers(builder, buffers)
+        schema.ModelAddSignatureDefs(builder, signatures)
         builder.Finish(schema.ModelEnd(builder), IDENTIFIER)
         return bytes(builder.Output())
 
@@ -187,9 +201,32 @@ class _Writer:
             self.written[key] = self.builder.CreateNumpyVector(array)
         return self.written[key]
 
+    def _text(self, text: str) -> int:
+        """A string; one for all equal ones."""
+        if text not in self.written:
+            self.written[text] = self.builder.CreateString(text)
+        return self.written[text]
+
+    def _signature(self, signature: Signature) -> int:
+        inputs = self._table_vector([self._named(*pair) for pair in zip(signature.inputs, self.graph.inputs, strict=True)])
+        outputs = self._table_vector([self._named(*pair) for pair in zip(signature.outputs, self.graph.outputs, strict=True)])
+        key = self._text(SIGNATURE)
+        schema.SignatureDefStart(self.builder)
+        schema.SignatureDefAddInputs(self.builder, inputs)
+        schema.SignatureDefAddOutputs(self.builder, outputs)
+        schema.SignatureDefAddSignatureKey(self.builder, key)
+        return int(schema.SignatureDefEnd(self.builder))
+
+    def _named(self, name: str, tensor: int) -> int:
+        text = self._text(name)
+        schema.TensorMapStart(self.builder)
+        schema.TensorMapAddName(self.builder, text)
+        schema.TensorMapAddTensorIndex(self.builder, tensor)
+        return int(schema.TensorMapEnd(self.builder))
+
     def _tensor(self, tensor: Tensor) -> int:
         shape = self._numbers(tensor.shape, np.int32)
-        name = self.builder.CreateString(tensor.name) if tensor.name else 0
+        name = self._text(tensor.name) if tensor.name else 0
         quantization = self._quantization(tensor.numbers) if tensor.numbers is not None else 0
         buffer = 0
         if tensor.data is not None:

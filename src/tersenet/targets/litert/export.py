@@ -29,12 +29,13 @@ class LiteRTExporter:
             MissingDependencyError: the packages that hold the schema are not installed.
         """
         try:
-            from tersenet.formats.tflite import write
+            from tersenet.formats.tflite import Signature, write
             from tersenet.targets.litert.network import lower
         except ImportError as error:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         lowered = lower(model, self.capabilities(options.cpu), options)
-        path.write_bytes(write(lowered.graph))
+        signature = Signature(tuple(port.source for port in lowered.inputs), tuple(port.source for port in lowered.outputs))
+        path.write_bytes(write(lowered.graph, signature))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         stateful = any(tensor.variable for tensor in lowered.graph.tensors)
         notes = ("recurrent layers keep their state from one run to the next: call reset_all_variables() before each sequence",) if stateful else ()

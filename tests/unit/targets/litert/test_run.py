@@ -117,6 +117,24 @@ def test_a_missing_file_and_wrong_arrays_are_refused(export, tmp_path):
         session.run([np.zeros((1, 3, 3, 3), np.float32)])
 
 
+def test_a_file_is_called_by_the_networks_own_names(tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    class Named(nn.Module):
+        def forward(self, image, scale):
+            return {"scaled": image * scale, "again": image * scale, "summed": image + scale}
+
+    model = load(Named(), (torch.randn(2, 3), torch.randn(2, 3)))
+    export = LiteRTExporter().export(model, tmp_path / "named.tflite", ExportOptions())
+    interpreter = Interpreter(str(export.path))
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image", "scale"], "outputs": ["again", "scaled", "summed"]}}
+    image, scale = np.float32([[1, 2, 3]]), np.float32([[2, 3, 4]])
+    found = interpreter.get_signature_runner()(scale=scale, image=image)
+    np.testing.assert_allclose(found["scaled"], image * scale)
+    np.testing.assert_allclose(found["again"], image * scale)
+    np.testing.assert_allclose(found["summed"], image + scale)
+
+
 def test_running_needs_no_torch(export):
     code = (
         "import sys; from pathlib import Path; from tersenet.targets.litert.run import LiteRTRunner; "
