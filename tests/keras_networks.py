@@ -28,7 +28,13 @@ def _activation(draw: Draw) -> Any:
 def _window(draw: Draw) -> dict[str, Any]:
     strides = _pick(draw, 1, 1, 2)
     dilation = _pick(draw, 1, 2) if strides == 1 else 1
-    return {"kernel_size": _pick(draw, 1, 2, 3), "strides": strides, "dilation_rate": dilation, "padding": "same", "use_bias": _pick(draw, True, False)}
+    return {
+        "kernel_size": _pick(draw, 1, 2, 3),
+        "strides": strides,
+        "dilation_rate": dilation,
+        "padding": "same",
+        "use_bias": _pick(draw, True, False),
+    }
 
 
 def _convolution(kind: str) -> Make:
@@ -157,9 +163,12 @@ _OF: Mapping[int, Sequence[Make]] = {
 _MERGES = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract", "Concatenate")
 
 
-@st.composite
-def networks(draw: st.DrawFn, chain: bool) -> Any:
-    """A network of Keras with random weights: a chain (``Sequential``), or a graph with branches, a network inside, and a layer used twice."""
+def network(draw: Draw, chain: bool) -> Any:
+    """A network of Keras with random weights: a chain (``Sequential``), or a graph with branches, a network inside, and a layer used twice.
+
+    Args:
+        draw: of ``st.data()``, for Keras draws numbers of its own when it makes layers, which strategies must not.
+    """
     import keras
 
     keras.utils.clear_session(free_memory=False)
