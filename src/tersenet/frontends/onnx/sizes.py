@@ -226,6 +226,8 @@ ARITHMETIC: Mapping[str, Callable[..., Sizes | tuple[Sizes, ...]]] = {
     "Or": _binary(lambda one, other: bool(one) or bool(other), "bool"),
     "ReduceProd": _product,
     "Reshape": _reshape,
+    "Shape": lambda node, one: Sizes.of(list(one.values.shape)[node.get("start", 0) : node.get("end", one.values.ndim)]),
+    "Size": lambda node, one: Sizes.of(one.values.size),
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
