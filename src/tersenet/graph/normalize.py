@@ -86,13 +86,15 @@ def _changes_nothing(node: fx.Node) -> bool:
 def fold_constants(module: fx.GraphModule) -> None:
     """What can be computed now is: masks, position tables, normalized weights. Nothing over 64 MB is made bigger."""
     for node in list(calls(module)):
-        children = node.all_input_nodes
-        if not all(is_constant(child) for child in children) or aten_name(node).startswith(("rand", "bernoulli", "getitem")):
+        maker: fx.Node = node.args[0] if kind_of(node) == "getitem" else node  # type: ignore[assignment]  # one of several results
+        children = maker.all_input_nodes
+        if not all(is_constant(child) for child in children) or aten_name(maker).startswith(("rand", "bernoulli", "getitem")):
             continue
         if not isinstance(node.meta.get("val"), torch.Tensor) or not all(isinstance(size, int) for size in shape_of(node)):
             continue
-        arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: constant(module, child))
-        value = node.target(*arguments, **keywords)  # type: ignore[operator]
+        arguments, keywords = fx.node.map_arg((maker.args, maker.kwargs), lambda child: constant(module, child))
+        value = maker.target(*arguments, **keywords)  # type: ignore[operator]
+        value = value if maker is node else value[node.args[1]]
         held = sum(constant(module, child).nbytes for child in children)
         if value.nbytes > max(held, 64_000_000):
             continue
