@@ -10,6 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tersenet.graph.walk import constant, copy
 
+# of an open axis of which no example is known
+LENGTH = 128
+
 
 def call(
     module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, name: str = "", like: fx.Node | None = None
@@ -45,8 +48,8 @@ def infer(node: fx.Node) -> Any:
         return node.target(*arguments, **keywords)  # type: ignore[operator]
 
 
-def fixed(module: fx.GraphModule, batch: int = 1, lengths: int = 128) -> fx.GraphModule:
-    """A copy whose every shape is known: batch `batch`, other open sizes `lengths`.
+def fixed(module: fx.GraphModule, batch: int = 1) -> fx.GraphModule:
+    """A copy whose every shape is known: batch `batch`, other open sizes (a sequence's length) as in the example that was traced.
 
     Sizes that the graph computes from its inputs become plain integers, and every node's ``meta["val"]`` is exact.
     """
@@ -56,7 +59,7 @@ def fixed(module: fx.GraphModule, batch: int = 1, lengths: int = 128) -> fx.Grap
     for node in list(module.graph.nodes):
         if node.op == "placeholder":
             value = node.meta["val"]
-            shape = [_size(size, axis, batch, lengths) for axis, size in enumerate(value.shape)]
+            shape = [_size(size, axis, batch) for axis, size in enumerate(value.shape)]
             with mode:
                 made[node] = torch.empty(shape, dtype=value.dtype)
         elif node.op == "get_attr":
@@ -75,7 +78,7 @@ def fixed(module: fx.GraphModule, batch: int = 1, lengths: int = 128) -> fx.Grap
     return module
 
 
-def _size(size: Any, axis: int, batch: int, lengths: int) -> int:
+def _size(size: Any, axis: int, batch: int) -> int:
     if isinstance(size, int):
         return size
-    return batch if axis == 0 else lengths
+    return batch if axis == 0 else int(size.node.hint or LENGTH)

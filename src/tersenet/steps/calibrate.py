@@ -19,6 +19,7 @@ class Observer(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, estimators: Mapping[str, Estimator]) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # fx would write the graph's own traceback into our messages
         self.estimators = estimators
 
     def run_node(self, node: fx.Node) -> Any:

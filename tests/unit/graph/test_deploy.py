@@ -12,7 +12,7 @@ from tersenet.frontends.table import load
 from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import KINDS, kind_of
-from tersenet.graph.walk import calls, constant, is_constant, shape_of
+from tersenet.graph.walk import calls, constant, inputs, is_constant, shape_of
 
 
 class Function(nn.Module):
@@ -159,6 +159,12 @@ def test_fixed_shapes_are_numbers():
     concrete = fixed(module, 3)
     assert all(isinstance(size, int) for node in concrete.graph.nodes if node.op != "output" for size in shape_of(node))
     assert not [node for node in calls(concrete) if kind_of(node) == "size"]
+
+
+def test_open_lengths_become_those_of_the_example():
+    model = load(nn.Conv1d(2, 3, 3, padding=1).eval(), (torch.zeros(2, 2, 12),), dynamic={"input": {2: "time"}})
+    (taken,) = inputs(fixed(deployable(model)))
+    assert tuple(shape_of(taken)) == (1, 2, 12)
 
 
 def test_weights_of_a_folded_layer_can_be_found():
