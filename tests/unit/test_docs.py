@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pages import DOCS, ENGLISH, RUN, blocks, chinese, prose, sections
 from source import CHECKOUT
 from tersenet import FACE
 from tersenet.cli import tersenet_command
-from tersenet.targets.table import TARGETS
+from tersenet.targets.table import TARGETS, capabilities
 
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PAGES = [page for english in ENGLISH for page in (english, chinese(english))]
@@ -26,6 +27,16 @@ EACH = pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.name)
 def test_the_generated_pages_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, CHECKOUT / "scripts" / "docs", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nmake docs writes them anew"
+
+
+def test_every_sentence_of_the_capability_tables_has_its_chinese_and_no_other() -> None:
+    spoken = set()
+    for target in TARGETS.values():
+        table = capabilities(target)
+        spoken |= {*table.reasons.values(), *(kernel.note for kernel in table.kernels.values() if kernel.note)}
+    written = runpy.run_path(str(CHECKOUT / "scripts" / "chinese_reasons.py"))["CHINESE"]
+    assert set(written) == spoken
+    assert all(re.search(r"[\u4e00-\u9fff]", sentence) for sentence in written.values())
 
 
 @EACH
