@@ -47,7 +47,7 @@ class Pooling(nn.Module):
         if self.maximum:
             x = MAXIMA[rank - 1](x, self.window, self.strides, padding, ceil_mode=up)
         else:
-            x = MEANS[rank - 1](x, self.window, self.strides, padding, ceil_mode=up, count_include_pad=not any(padding))
+            x = MEANS[rank - 1](x, self.window, self.strides, padding, ceil_mode=up, count_include_pad=not (up or any(padding)))
         for axis, out in enumerate(left_out, start=2):
             x = x.narrow(axis, 1, x.shape[axis] - 1) if out else x
         return to_last(x, self.last)
