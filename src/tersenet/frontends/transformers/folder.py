@@ -20,6 +20,7 @@ PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
 # Keys of a configuration whose numbers are loops of the network's own code.
 _COUNTS = re.compile(r"(layers?|depths?|blocks?|stages|groups|repeats?)$")
 _MOST_LAYERS = 1000
+MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ def opened(folder: Path, name: str, trust: bool) -> Checkpoint:
         raise ModelError(f"{folder / 'config.json'} must name one class under 'architectures', got {str(architectures)[:100]}.")
     if "auto_map" in config and "auto_map" and not trust and not isinstance(config.get("model_type"), str):
         raise UntrustedError(f"{folder} brings its own code; --trust runs it.")
+    classes = config.get("num_labels", 0)
+    if not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:  # Transformers names each of them
+        raise ModelError(f"{folder / 'config.json'} has {str(classes)[:30]} for num_labels; a network has at most {MOST_CLASSES} classes.")
     files = _weights(folder)
     if not files:
         _refuse_pickles(folder, trust)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tersenet.data.picture import RESAMPLES, Picture
@@ -19,6 +18,12 @@ from tersenet.frontends.transformers.network import framework, quiet
 from tersenet.graph.explain import first_line
 
 GIVE_ARRAYS = "give samples that are prepared already (tersenet.Data.from_arrays)"
+# Factory of Transformers -> the files, one of which it needs.
+FILES = {
+    "AutoImageProcessor": ("preprocessor_config.json", "processor_config.json"),
+    "AutoFeatureExtractor": ("preprocessor_config.json", "processor_config.json"),
+    "AutoTokenizer": ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model"),
+}
 # Name of a network's input of tokens -> what the tokenizer gives for it.
 TOKENS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 
@@ -103,16 +108,13 @@ def sound_processing(checkpoint: Checkpoint, name: str, asked: int) -> Processin
 
 def _loaded(checkpoint: Checkpoint, factory: str, **options: Any) -> Any:
     """A processor of the folder; code that comes with it never runs."""
+    if not any((checkpoint.folder / name).is_file() for name in FILES[factory]):  # Transformers would make an empty one
+        raise Unknown(f"it has no {' or '.join(FILES[factory])}")
     try:
         with quiet():
             return getattr(framework(), factory).from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True, **options)
     except Exception as error:  # whatever Transformers says of a file that is missing or damaged
-        raise Unknown(f"it has no processor that can be read ({_files(checkpoint.folder, factory)})") from error
-
-
-def _files(folder: Path, factory: str) -> str:
-    wanted = "tokenizer.json" if factory == "AutoTokenizer" else "preprocessor_config.json"
-    return f"{wanted} is missing" if not (folder / wanted).is_file() else f"{wanted} is damaged, or of no known class"
+        raise Unknown(f"its {' or '.join(FILES[factory])} cannot be read ({first_line(error)})") from error
 
 
 def _plain(processor: Any) -> Preparation:
