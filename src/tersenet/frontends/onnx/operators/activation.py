@@ -32,11 +32,12 @@ def plain(node: Node, data: torch.Tensor) -> torch.Tensor:
 def clip(node: Node, data: torch.Tensor, low: torch.Tensor | float | None = None, high: torch.Tensor | float | None = None) -> torch.Tensor:
     """Limits are attributes before opset 11; the upper one wins where they cross."""
     low, high = node.get("min", low), node.get("max", high)
+    if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
+        data = data if low is None else torch.maximum(data, torch.as_tensor(low, dtype=data.dtype))
+        return data if high is None else torch.minimum(data, torch.as_tensor(high, dtype=data.dtype))
     if low is None and high is None:
         return data
-    if low == 0 and high == 6 and data.is_floating_point():
-        return F.relu6(data)
-    return torch.clamp(data, low, high)  # type: ignore[arg-type]
+    return F.relu6(data) if low == 0 and high == 6 and data.is_floating_point() else torch.clamp(data, low, high)
 
 
 def elu(node: Node, data: torch.Tensor) -> torch.Tensor:
