@@ -39,7 +39,8 @@ def reference(model: Any) -> Callable[..., Any]:
 
     def call(*arrays: np.ndarray) -> Any:
         struct = getattr(model, "_inputs_struct", None)
-        given: Any = dict(zip(struct, arrays, strict=True)) if isinstance(struct, dict) else list(arrays) if len(arrays) > 1 else arrays[0]
+        given: Any = list(arrays) if isinstance(struct, list) or len(arrays) > 1 else arrays[0]
+        given = dict(zip(struct, arrays, strict=True)) if isinstance(struct, dict) else given
         with torch.no_grad():
             found = model(given, training=False)
         parts = keras.tree.flatten(list(found.values()) if isinstance(found, dict) else found)
@@ -244,7 +245,10 @@ def attention(keras: Any) -> Made:
     x, y = keras.Input((7, 6)), keras.Input((5, 6))
     outputs = [layers.MultiHeadAttention(2, 4)(x, y), layers.MultiHeadAttention(2, 4, sliding_window=2)(x, x)]
     outputs += [layers.MultiHeadAttention(3, 4, value_dim=5, use_bias=False, output_shape=8)(x, y, use_causal_mask=True)]
-    outputs += [*layers.MultiHeadAttention(2, 4, dropout=0.1)(x, x, return_attention_scores=True), layers.MultiHeadAttention(2, 4, use_gate=True)(x, x)]
+    outputs += [
+        *layers.MultiHeadAttention(2, 4, dropout=0.1)(x, x, return_attention_scores=True),
+        layers.MultiHeadAttention(2, 4, use_gate=True)(x, x),
+    ]
     outputs += [layers.MultiHeadAttention(2, 3)(query=x, key=y, value=y), layers.GroupQueryAttention(4, 4, 2)(x, y)]
     outputs += [layers.Attention()([x, y]), layers.Attention(use_scale=True, score_mode="concat")([x, y]), layers.AdditiveAttention()([x, y, y])]
     outputs += [*layers.Attention()([x, x], return_attention_scores=True, use_causal_mask=True)]

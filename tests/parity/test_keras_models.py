@@ -15,13 +15,19 @@ from tersenet.testing.frontend import check_frontend
 # Keras 3.15 on torch 2.13 and numpy 2, whenever it saves a network; and what it says of every .h5.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Layer '\\w+' \\(of type EinsumDense\\) was passed an input with a mask"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
 # Those whose graph is no other in the older format are compared in the new one alone.
 OLDER = ("tutorial", "nested", "nested_at_the_end", "arithmetic", "cells", "both_directions", "attention", "frozen", "frames", "shared_layers")
 
+LONG = {"masked_reviews", "recurrent", "attention", "frames", "cells", "both_directions", "masked_attention", "volumes", "arithmetic"}
+CASES = [
+    pytest.param(name, ending, marks=[pytest.mark.slow] * (name in LONG)) for ending, names in ((".keras", MODELS), (".h5", OLDER)) for name in names
+]
 
-@pytest.mark.parametrize(("name", "ending"), [*((name, ".keras") for name in MODELS), *((name, ".h5") for name in OLDER)])
+
+@pytest.mark.parametrize(("name", "ending"), CASES)
 def test_a_network_computes_what_keras_computes(name: str, ending: str, tmp_path: Path) -> None:
     model, inputs = made(name)
     path = tmp_path / f"{name}{ending}"

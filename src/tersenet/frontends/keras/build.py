@@ -35,10 +35,13 @@ class Builder:
 
     Args:
         custom: name of a class -> the user's function that converts it; goes before the table.
+        version: of the Keras that wrote the file.
     """
 
-    def __init__(self, custom: Mapping[str, Convert] | None = None) -> None:
+    def __init__(self, custom: Mapping[str, Convert] | None = None, version: str = "") -> None:
         self.custom = dict(custom or {})
+        # Keras 3 takes the masks off what this layer attends to, and later layers see none.
+        self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
         self.notes: list[str] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._depth = 0
@@ -84,6 +87,7 @@ class Builder:
             return self.network(layer, weights, shapes, dtypes)
         if operations.is_operation(layer):
             return operations.converted(layer)
+        _check_policy(layer)
         return self.convert(Layer(layer.kind, layer.name, layer.config, weights, shapes, self.convert), layer.registered)
 
     def convert(self, layer: Layer, registered: str = "") -> torch.nn.Module:
@@ -104,7 +108,7 @@ class Builder:
             module = found(layer)
         except TersenetError:
             raise
-        except Exception as error:  # noqa: BLE001 - a damaged configuration or the user's own converter raises anything
+        except Exception as error:
             shapes = ", ".join(str(tuple(array.shape)) for array in layer.weights.own) or "none"
             raise ModelError(
                 f"the layer {layer.name!r} ({layer.kind}) cannot be made from its configuration and its weights ({shapes}): "
@@ -123,7 +127,7 @@ class Builder:
                 f"the layer {layer.name!r} is a {registered or layer.kind}, which is none of Keras's own; {_REGISTER.format(layer.kind)}"
             )
         module, function = LAYERS[layer.kind]
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(module), function)
 
     def run(self, built: KerasNetwork, step: Step, known: Mapping[tuple[str, int], list[Value]]) -> list[Value]:
         """One call, on tensors without numbers."""
@@ -156,11 +160,11 @@ class _Assembly:
         while waiting:
             left = []
             for layer, number in waiting:
-                if number == 0 or (layer.name, number - 1) in self.known[0]:
-                    if all(self._is_known(ref) for ref in references(layer.calls[number])):
-                        self._step(layer, number)
-                        continue
-                left.append((layer, number))
+                before = number == 0 or (layer.name, number - 1) in self.known[0]
+                if before and all(self._is_known(ref) for ref in references(layer.calls[number])):
+                    self._step(layer, number)
+                else:
+                    left.append((layer, number))
             if len(left) == len(waiting):
                 raise ModelError(f"its graph has loops or loose ends: {', '.join(layer.name for layer, _ in left[:3])} cannot be computed")
             waiting = left
@@ -183,16 +187,16 @@ class _Assembly:
         self._note_training(layer, call)
         call = call if isinstance(module, KerasNetwork) else accepted(module, call, layer.name)
         passes = layer.kind in PASSES_MASK and not operations.is_operation(layer)
-        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), passes)
+        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), passes, layer.kind in self.builder.unmasking)
         for known in self.known:
             try:
                 known[layer.name, number] = self.builder.run(self.built, step, known)
             except TersenetError:
                 raise
-            except Exception as error:  # noqa: BLE001 - torch raises anything on shapes that do not fit
-                shapes = ", ".join(str(shape) for shape in self._shapes(call)[0])
+            except Exception as error:
+                came = ", ".join(str(shape) for shape in self._shapes(call)[0])
                 raise ModelError(
-                    f"the layer {layer.name!r} ({layer.kind}) does not fit what comes in, of shape {shapes}: {str(error).splitlines()[0][:160]}"
+                    f"the layer {layer.name!r} ({layer.kind}) does not fit what comes in, of shape {came}: {str(error).splitlines()[0][:160]}"
                 ) from error
         self.built.steps.append(step)
 
@@ -209,6 +213,15 @@ class _Assembly:
             shapes.append(tuple(None if axis == 0 or len(set(each)) > 1 else int(each[0]) for axis, each in enumerate(sizes)))
             dtypes.append(tensors[0].dtype)
         return tuple(shapes), dtypes
+
+
+def _check_policy(layer: Described) -> None:
+    """Floats of every width become float32; integers that Keras itself has quantized weights to do not."""
+    policy = layer.config.get("dtype")
+    inner = policy.get("config") if isinstance(policy, Mapping) else None
+    name = str(inner.get("name") if isinstance(inner, Mapping) else policy)
+    if "_from_" in name or (isinstance(policy, Mapping) and "Quantized" in str(policy.get("class_name"))):
+        raise ModelError(f"the layer {layer.name!r} was quantized by Keras itself ({name}); save the network before model.quantize, in float")
 
 
 def _attribute(built: torch.nn.Module, name: str) -> str:

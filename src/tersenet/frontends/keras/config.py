@@ -203,16 +203,18 @@ def value(serialized: Any, depth: int = 0) -> Any:
         return slice(*(value(serialized[key], depth + 1) for key in ("start", "stop", "step")))
     if kind is None:
         return {key: value(item, depth + 1) for key, item in serialized.items()}
+    if kind == "__tuple__" and isinstance(serialized.get("items"), list):
+        return [value(item, depth + 1) for item in serialized["items"]]
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if not isinstance(config, Mapping):
+        raise ModelError(f"an argument of a call is a {str(kind)[:80]} without a configuration")
     if kind == "__keras_tensor__":
         return _legacy(config["keras_history"])
     if kind in {"__tensor__", "__numpy__"}:
         return np.asarray(config["value"], dtype=config["dtype"])
-    if kind == "__tuple__" and isinstance(serialized.get("items"), list):
-        return [value(item, depth + 1) for item in serialized["items"]]
     if kind == "__slice__":
         return slice(*(value(config[key], depth + 1) for key in ("start", "stop", "step")))
-    if kind == "__ellipsis__":
-        return Ellipsis
     raise ModelError(f"an argument of a call is a {str(kind)[:80]}, which cannot be read from a file")
 
 

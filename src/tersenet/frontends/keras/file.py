@@ -16,6 +16,7 @@ from typing import IO, Any
 from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.frontends.keras import hdf5
 from tersenet.frontends.keras.layer import Weights
+from tersenet.frontends.keras.layers.activations import OF_KERAS_2
 from tersenet.frontends.keras.weights import flat, network_of_flat, stored
 
 WEIGHTS = "model.weights.h5"
@@ -75,7 +76,8 @@ def _archive(path: Path, archive: zipfile.ZipFile, stream: IO[bytes], stack: Exi
     config = _json(path, _bytes(path, archive, members["config.json"], LARGEST_CONFIG))
     metadata = _json(path, _bytes(path, archive, members["metadata.json"], LARGEST_CONFIG)) if "metadata.json" in members else {}
     root = hdf5.opened(*_weights(archive, members[WEIGHTS], stream, stack))
-    return Saved(config, stored(root), str(metadata.get("keras_version", ""))[:40])
+    version = str(metadata.get("keras_version", ""))[:40]
+    return Saved(as_keras_3(config) if version.startswith("2") else config, stored(root), version)
 
 
 def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -103,7 +105,7 @@ def _bytes(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: in
 
 def _weights(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stream: IO[bytes], stack: ExitStack) -> tuple[IO[bytes], int, int]:
     """Where the HDF5 file inside the archive lies: in the archive itself where it is stored, unpacked to a temporary file where not."""
-    unpacked = None if info.compress_type == zipfile.ZIP_STORED else stack.enter_context(tempfile.TemporaryFile())
+    unpacked = None if info.compress_type == zipfile.ZIP_STORED else stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     left = info.file_size
     with archive.open(info) as member:
         while block := member.read(_BLOCK):  # to its end, where its check sum is compared
@@ -138,8 +140,18 @@ def _legacy(path: Path, root: hdf5.Group) -> Saved:
         weights = network_of_flat(layers, flat(held))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged: its configuration is not one that Keras writes ({str(error)[:80]}).") from error
-    version = root.attribute("keras_version")
-    return Saved(config, weights, str(version or "")[:40])
+    version = str(root.attribute("keras_version") or "")[:40]
+    return Saved(config if version.startswith("3") else as_keras_3(config), weights, version)
+
+
+def as_keras_3(config: Any) -> Any:
+    """A configuration of Keras 2 with the names of functions that Keras 3 has made others of marked as the old ones."""
+    if isinstance(config, list):
+        return [as_keras_3(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    old = {key: OF_KERAS_2 + found for key, found in config.items() if key.endswith("activation") and found == "hard_sigmoid"}
+    return {key: as_keras_3(part) for key, part in config.items()} | old
 
 
 def _json(path: Path, content: bytes) -> Any:

@@ -136,7 +136,7 @@ def translated() -> Iterator[None]:
         raise
     except KeyError as error:
         raise ModelError(f"an entry is missing ({str(error)[:120]})") from error
-    except Exception as error:  # noqa: BLE001 - a parser in pure Python raises anything on damaged bytes
+    except Exception as error:
         raise ModelError(f"its HDF5 structures are broken ({type(error).__name__}: {str(error)[:120]})") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from tersenet.errors import ModelError
@@ -27,6 +28,7 @@ class Step:
         given: what it is called with.
         masks: the layer takes the masks of its inputs.
         passes: the mask of its first input is that of its output.
+        unmasks: what it is called with has no mask afterwards.
     """
 
     module: str
@@ -35,6 +37,7 @@ class Step:
     given: Call
     masks: bool
     passes: bool
+    unmasks: bool = False
 
 
 @dataclass
@@ -66,7 +69,7 @@ class KerasNetwork(torch.nn.Module):
         return [known[ref.layer, ref.call][ref.output] for ref in leaves(self.returned)]
 
     def call(self, step: Step, known: Mapping[tuple[str, int], list[Value]]) -> list[Value]:
-        module = self.get_submodule(step.module)
+        module: Any = self.get_submodule(step.module)
         args = [mapped(argument, lambda ref: known[ref.layer, ref.call][ref.output]) for argument in opened(step.given.args)]
         kwargs = {key: mapped(argument, lambda ref: known[ref.layer, ref.call][ref.output]) for key, argument in step.given.kwargs.items()}
         explicit = kwargs.pop("mask", None)
@@ -87,6 +90,9 @@ class KerasNetwork(torch.nn.Module):
             passed = module.output_mask(*arguments, mask=mask)
         else:
             passed = _first(mask) if step.passes else None
+        if step.unmasks:
+            for value in values:
+                value.mask = None
         return [Value(tensor, passed if place == 0 else None) for place, tensor in enumerate(results)]
 
     def forward(self, *inputs: torch.Tensor) -> Any:
@@ -126,6 +132,8 @@ def opened(args: Sequence[Any]) -> list[Any]:
 def _tensors(argument: Any) -> Any:
     if isinstance(argument, Value):
         return argument.tensor
+    if isinstance(argument, np.ndarray):
+        return torch.from_numpy(argument.astype(np.float32) if argument.dtype == np.float64 else argument)
     if isinstance(argument, list | tuple):
         return type(argument)(_tensors(part) for part in argument)
     if isinstance(argument, Mapping):
@@ -167,6 +175,7 @@ def accepted(module: torch.nn.Module, call: Call, name: str) -> Call:
 
 
 def takes_masks(module: torch.nn.Module) -> bool:
+    """Whether a module's forward has an argument `mask`."""
     return "mask" in inspect.signature(module.forward).parameters
 
 

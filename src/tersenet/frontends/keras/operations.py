@@ -3,6 +3,7 @@ TensorFlow (TFOpLambda, SlicingOpLambda, TensorFlowOpLayer). The names are looke
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ _DTYPES |= {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "int
 
 
 def is_operation(layer: Described) -> bool:
+    """Whether a layer of a configuration is an operator of one of the three kinds."""
     # Keras 3 writes no module into an .h5; its layers say whether they are trainable, its operations do not.
     unsaid = not layer.module and layer.kind in OPERATIONS and "trainable" not in layer.config
     return layer.kind in _TENSORFLOW or unsaid or layer.module.startswith(("keras.src.ops", "keras.ops"))
@@ -142,7 +144,7 @@ def transpose(x: torch.Tensor, axes: Any = None, *, perm: Any = None, **_: Any) 
     return x.permute(list(order) if order is not None else list(range(x.dim()))[::-1])
 
 
-def concatenate(*tensors: torch.Tensor, axis: int = -1, **_: Any) -> torch.Tensor:
+def concatenate(*tensors: Any, axis: int = -1, **_: Any) -> torch.Tensor:
     given = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
     place = next((tensor for tensor in tensors if isinstance(tensor, int)), axis)  # TensorFlow's own order ends with the axis
     return torch.cat(given, place)
@@ -162,7 +164,7 @@ def split(x: torch.Tensor, indices_or_sections: Any = None, axis: int = 0, *, nu
     if num_or_size_splits is not None:
         return list(torch.split(x, list(parts), axis))
     cuts = [0, *parts, size]
-    return [x.narrow(axis, start, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [x.narrow(axis, start, stop - start) for start, stop in itertools.pairwise(cuts)]
 
 
 def expand_dims(x: torch.Tensor, axis: Any = -1, **_: Any) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ def load_keras(source: Any, example_inputs: Any = None, *, layers: Mapping[str, 
     Args:
         source: a ``.keras``, ``.h5`` or ``.hdf5`` file, or a network of Keras.
         example_inputs: for inputs whose sizes are open: a tuple of arrays, or a dict by name.
-        layers: name of a class -> a function that converts a layer of it: takes a layer (its ``name``, ``config``, ``weights.own``: arrays in the order in
-            which the layer made them, ``input_shapes``: batch first) and returns a torch module that computes the same from the same tensors.
-            A name of Keras's own replaces its converter.
+        layers: name of a class -> a function that converts a layer of it. It takes a layer (``name``, ``config``, ``weights.own``: arrays
+            in the order in which the layer made them, ``input_shapes``: batch first) and returns a torch module that computes the same from
+            the same tensors. A name of Keras's own replaces its converter.
         name: what reports call the network; by default that of the file.
 
     Returns:
@@ -90,9 +90,9 @@ def _read(source: Any, reading: Reading, layers: Mapping[str, Convert]) -> Model
             return _model(saved, reading, layers, reading.name or str(source.name))
 
 
-def _named(path: Path, read: Any) -> Model:
+def _named(path: Path, read: Callable[[], Model]) -> Model:
     try:
-        return read()  # type: ignore[no-any-return]
+        return read()
     except ModelError as error:
         text = str(error).rstrip(".")
         raise error if str(path) in text else ModelError(f"{path}: {text}.") from error
@@ -103,7 +103,7 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
     found = network(top)
     names, shapes, dtypes = _inputs(found)
     examples, dynamic = _examples(names, shapes, dtypes, reading)
-    builder = Builder(layers)
+    builder = Builder(layers, saved.version)
     given = tuple(
         (None, *(None if axis in dynamic.get(each, {}) else size for axis, size in enumerate(examples[each].shape) if axis)) for each in names
     )
@@ -123,8 +123,8 @@ def _outermost(saved: Saved) -> Described:
     top = described(saved.config)
     if not top.is_network:
         raise ModelError(
-            f"its network is a {top.kind}, a subclass of Model: the file holds no description of what it computes. Build it in Python as a functional "
-            "keras.Model (keras.Model(inputs, outputs)), load its weights and save that"
+            f"its network is a {top.kind}, a subclass of Model: the file holds no description of what it computes. Build it in Python as a "
+            "functional keras.Model (keras.Model(inputs, outputs)), load its weights and save that"
         )
     return top
 

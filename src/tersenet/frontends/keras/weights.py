@@ -27,7 +27,7 @@ _CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 # Layers of Keras that hold one other layer.
 _WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
 _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
-_ATTENTION = ("query_dense", "key_dense", "value_dense", "output_dense")
+_ATTENTION = ("query_dense", "key_dense", "gate_dense", "value_dense", "output_dense")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Later(Weights):
         object.__setattr__(self, "children", children)
 
     @cached_property
-    def own(self) -> tuple[np.ndarray, ...]:  # type: ignore[override]
+    def own(self) -> tuple[np.ndarray, ...]:
         return tuple(as_float32(array) for array in self._load())  # type: ignore[attr-defined]
 
 
@@ -167,8 +167,9 @@ def grouped(layer: Mapping[str, Any], entries: Sequence[Entry]) -> Weights:
     if kind == "StackedRNNCells":
         return Weights((), {"cells": _cells(config["cells"], entries)})
     if kind in {"MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"}:
+        names = [name for name in _ATTENTION if name != "gate_dense" or config.get("use_gate")]
         each = 2 if config.get("use_bias", True) else 1
-        return Weights((), {name: _leaf(entries[place * each : (place + 1) * each]) for place, name in enumerate(_ATTENTION)})
+        return Weights((), {name: _leaf(entries[place * each : (place + 1) * each]) for place, name in enumerate(names)})
     return _leaf(entries)
 
 

@@ -48,7 +48,7 @@ def glu(x: Tensor) -> Tensor:
 
 def sparse_plus(x: Tensor) -> Tensor:
     """The integral of `sparse_sigmoid`: 0 below -1, x above 1, a parabola between."""
-    return torch.where(x <= -1, 0.0, torch.where(x < 1, 0.25 * (x + 1) ** 2, x))
+    return torch.where(x > -1, torch.where(x < 1, 0.25 * (x + 1) ** 2, x), 0.0)
 
 
 def sparsemax(x: Tensor) -> Tensor:

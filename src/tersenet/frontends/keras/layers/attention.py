@@ -50,7 +50,7 @@ class MultiHead(nn.Module):
         self.dropout = number(layer, "dropout", 0.0)
         self.window = whole(layer, "sliding_window", 0, least=0)
 
-    def forward(  # noqa: PLR0913 - the arguments of Keras's call
+    def forward(
         self,
         query: Tensor,
         value: Tensor,
@@ -156,7 +156,7 @@ def _sizes(layer: Layer, name: str) -> Any:
     return found[0] if isinstance(found, list | tuple) and len(found) == 1 else found
 
 
-def _heads(layer: Layer, heads: int, shared: int, width: int, value_width: int, outputs: int | None) -> nn.Module:  # noqa: PLR0913
+def _heads(layer: Layer, heads: int, shared: int, width: int, value_width: int, outputs: int | None) -> nn.Module:
     shapes = [*layer.input_shapes][:3]
     if len(shapes) < 2:
         raise ModelError(f"{title(layer)} takes a query and a value, got {len(shapes)} tensors.")
@@ -186,7 +186,7 @@ class Scored(nn.Module):
         super().__init__()
         self.score, self.scale, self.outer, self.dropout = score, scale, outer, dropout
 
-    def forward(  # noqa: PLR0913 - the arguments of Keras's call
+    def forward(
         self,
         query: Tensor,
         value: Tensor,

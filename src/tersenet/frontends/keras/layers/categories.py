@@ -105,7 +105,7 @@ class LookedUp(nn.Module):
         same = x.unsqueeze(-1) == self.words
         place = (same * torch.arange(self.first, self.first + self.words.shape[0])).sum(-1)
         others = torch.remainder(x, self.unknown) + self.start if self.unknown > 1 else torch.full_like(x, self.start)
-        place = torch.where(same.any(-1), place, others)
+        place = torch.where(same.sum(-1) > 0, place, others)
         if self.masked is not None:
             place = torch.where(x == self.masked[0], self.masked[1], place)
         return self.encoded(place)

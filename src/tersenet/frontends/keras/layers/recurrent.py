@@ -165,6 +165,7 @@ def _inputs(layer: Layer) -> int:
 
 
 def recurrent(layer: Layer, kind: str) -> nn.Module:
+    """A layer of one kind, by torch's operator where that computes the same."""
     weights = layer.weights.children.get("cell", layer.weights)
     inputs = _inputs(layer)
     operator = fused(layer, kind, weights, inputs)

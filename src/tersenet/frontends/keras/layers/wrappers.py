@@ -57,8 +57,8 @@ class FusedBidirectional(nn.Module):
 
     def __init__(self, ahead: Recurrent, behind: Recurrent, mode: str | None) -> None:
         super().__init__()
-        first, second = (part.steps.operator for part in (ahead, behind))
-        settings = {"bias": first.bias, "batch_first": True, "bidirectional": True}
+        first, second = (part.steps.operator for part in (ahead, behind) if isinstance(part.steps, Fused))
+        settings: dict[str, Any] = {"bias": first.bias, "batch_first": True, "bidirectional": True}
         if isinstance(first, nn.RNN):
             settings["nonlinearity"] = "tanh" if first.mode == "RNN_TANH" else "relu"
         operator = type(first)(first.input_size, first.hidden_size, **settings)  # type: ignore[arg-type]

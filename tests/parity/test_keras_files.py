@@ -1,0 +1,75 @@
+"""Published Keras files against Keras itself, and against the float .tflite that lies beside each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras_models import reference
+
+keras = pytest.importorskip("keras")
+import tersenet
+from tersenet.testing.frontend import check_frontend
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+# The .tflite of ad01 has other biases (its batch norms were updated once more), that of the streaming network is quantized.
+TINY = {
+    "mlperf_tiny/image_classification/pretrainedResnet.h5": ("pretrainedResnet.tflite", 255.0),
+    "mlperf_tiny/visual_wake_words/vww_96.h5": ("vww_96_float.tflite", 1.0),
+    "mlperf_tiny/anomaly_detection/ad01.h5": ("", 1.0),
+    "mlperf_tiny/streaming_wakeword/str_ww_ref_model.h5": ("", 1.0),
+}
+BACKBONE = "mobilenet_v2_0.35/mobilenet_v2_0.35_224_backbone.keras"
+
+
+def repaired(path: Path, folder: Path) -> Path:
+    """A copy that Keras 3 reads too: it refuses DepthwiseConv2D with `groups`."""
+    import h5py
+
+    copied = folder / path.name
+    shutil.copyfile(path, copied)
+    with h5py.File(copied, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "DepthwiseConv2D":
+                layer["config"].pop("groups", None)
+        file.attrs["model_config"] = json.dumps(config)
+    return copied
+
+
+def samples(model: Any, largest: float) -> np.ndarray:
+    return (largest * np.random.default_rng(0).random((3, *model.inputs[0].shape[1:]))).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_old_files_compute_what_keras_and_litert_compute(name: str, tersenet_data: Path, tmp_path: Path) -> None:
+    path = tersenet_data / name
+    theirs = keras.models.load_model(repaired(path, tmp_path), compile=False)
+    beside, largest = TINY[name]
+    inputs = samples(theirs, largest)
+    model = check_frontend(tersenet.load, path, reference(theirs), [inputs])
+    assert [spec.name for spec in model.inputs] == ["input_1"]
+    if beside:
+        wanted = [litert(path.parent / beside, sample) for sample in inputs]
+        np.testing.assert_allclose(model(inputs), np.concatenate(wanted), rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+
+
+def litert(path: Path, sample: np.ndarray) -> np.ndarray:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(given["index"], sample[None].reshape(given["shape"]))
+    interpreter.invoke()
+    return np.array(interpreter.get_tensor(made["index"]))
+
+
+@pytest.mark.slow
+def test_a_backbone_computes_what_keras_computes(tersenet_data: Path) -> None:
+    theirs = keras.models.load_model(tersenet_data / BACKBONE, compile=False)
+    model = check_frontend(tersenet.load, tersenet_data / BACKBONE, reference(theirs), [samples(theirs, 1.0)])
+    assert "block_1_expand.weight" in model.graph.state_dict()
