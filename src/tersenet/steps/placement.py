@@ -16,6 +16,7 @@ from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, te
 
 # A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
 LARGEST_VALUE = 1e6
+PARTS = frozenset({"slice", "select"})
 # Why an operator is no business of a plan at all, and is not listed: indices, masks, sizes, and constants made on the spot.
 MAKES_NO_FLOATS = "makes no floats of its own"
 
@@ -71,6 +72,7 @@ def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[st
             placement.units[nodes[0].name] = (nodes, _kernel(module, nodes[0], capabilities))
     if capabilities.floats != frozenset():
         _drop_islands(placement)
+    _take_parts_first(placement)
     _collect_values(placement)
     _share(placement)
     return placement
@@ -172,6 +174,18 @@ def _drop_islands(placement: Placement) -> None:
         nodes, _ = placement.units.pop(anchor)
         why = "no heavy operator in integers beside it: two conversions would cost more than it gains"
         placement.float_operators.update({node.name: why for node in nodes})
+
+
+def _take_parts_first(placement: Placement) -> None:
+    """A part of what an operator of integer weights made is taken in floats (the last step of a sequence): the rest need not be quantized."""
+    alone = {name for name, (_, kernel) in placement.units.items() if kernel.dynamic}
+    floats: set[str] = set()
+    for anchor, nodes in list(placement.integers()):
+        if kind_of(nodes[0]) not in PARTS:
+            continue
+        source = nodes[0].all_input_nodes[0]
+        if source.name in floats or (kind_of(source) == "getitem" and source.all_input_nodes[0].name in alone):
+            floats.add(placement.units.pop(anchor)[0][-1].name)
 
 
 def _collect_values(placement: Placement) -> None:
