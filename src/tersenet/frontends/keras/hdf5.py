@@ -63,7 +63,7 @@ class Group:
         self._source, self._window, self._left = source, window, left
 
     def __contains__(self, name: str) -> bool:
-        return name in self._source
+        return name in self.names()  # pyfive's own test would read the member
 
     def names(self) -> list[str]:
         """The members, in the order of the file's index."""
@@ -78,7 +78,8 @@ class Group:
         """
         with translated():
             found = self._source[name] if name in self._source or "/" in name else None
-        if found is None or not hasattr(found, "attrs") or hasattr(found, "dtype"):
+            is_group = hasattr(type(found), "attrs") and not hasattr(type(found), "dtype")
+        if not is_group:
             raise ModelError(f"there is no group {name[:80]!r} in it")
         return Group(found, self._window, self._left)
 
