@@ -132,7 +132,8 @@ def _globals(rank: int) -> list[Case]:
 
 
 def _adaptive(rank: int) -> list[Case]:
-    return _windows({"output_size": 3}, {"output_size": [2, 3, 1][:rank]}, {"output_size": 2, **FIRST}, rank=rank)
+    whole = one(*[6, 4, 2][:rank], 3, output_size=[3, 2, 2][:rank])
+    return [*_windows({"output_size": 3}, {"output_size": [2, 3, 1][:rank]}, {"output_size": 2, **FIRST}, rank=rank), whole]
 
 
 _MERGED = [two((5, 4), (5, 4)), two((5, 4), (1, 4)), two((4,), (5, 4))]

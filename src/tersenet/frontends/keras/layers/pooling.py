@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +13,40 @@ from tersenet.frontends.keras.layers.arguments import channels_last, choice, fla
 from tersenet.frontends.keras.layers.order import to_first, to_last
 from tersenet.frontends.keras.layers.windows import same
 
-MAXIMA: tuple[Callable[..., Tensor], ...] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-MEANS: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+MAXIMA: tuple[Callable[..., Tensor], ...] = (F.max_pool1d, F.max_pool2d)
+MEANS: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d)
 ADAPTIVE_MAXIMA: tuple[Callable[..., Tensor], ...] = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 ADAPTIVE_MEANS: tuple[Callable[..., Tensor], ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
-class Pooling(nn.Module):
-    """The largest value or the mean of each window; what is padded counts for neither.
+def pooled(x: Tensor, maximum: bool, window: Sequence[int], strides: Sequence[int], is_same: bool = False) -> Tensor:
+    """The largest value or the mean of each window of (batch, channels, ...); what is padded counts for neither.
 
     torch pads both sides alike. Where ``same`` pads one more behind, a stride above one reaches it by rounding the number of windows up,
-    and a stride of one by padding one more on both sides and leaving the first window out.
+    and a stride of one by padding one more on both sides and leaving the first window out. Volumes are pooled as images and then along
+    their depth, which is the same, and which every runtime can.
+    """
+    rank = len(window)
+    if rank == 3:
+        depth = x.shape[2]
+        flat = pooled(x.flatten(1, 2), maximum, window[1:], strides[1:], is_same)
+        columns = flat.unflatten(1, (-1, depth)).flatten(3)
+        return pooled(columns, maximum, (window[0], 1), (strides[0], 1), is_same).unflatten(3, flat.shape[2:])
+    sides = same(x.shape[2:], window, strides, (1,) * rank) if is_same else [(0, 0)] * rank
+    left_out = [stride == 1 and before != behind for stride, (before, behind) in zip(strides, sides, strict=True)]
+    padding = [behind if out else before for out, (before, behind) in zip(left_out, sides, strict=True)]
+    up = any(before != behind for (before, behind), out in zip(sides, left_out, strict=True) if not out)
+    if maximum:
+        x = MAXIMA[rank - 1](x, window, strides, padding, ceil_mode=up)
+    else:
+        x = MEANS[rank - 1](x, window, strides, padding, ceil_mode=up, count_include_pad=not (up or any(padding)))
+    for axis, out in enumerate(left_out, start=2):
+        x = x.narrow(axis, 1, x.shape[axis] - 1) if out else x
+    return x
+
+
+class Pooling(nn.Module):
+    """The largest value or the mean of each window.
 
     Args:
         last: the channels are the last axis.
@@ -38,19 +61,7 @@ class Pooling(nn.Module):
         self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
-        x = to_first(x, self.last)
-        rank = len(self.window)
-        sides = same(x.shape[2:], self.window, self.strides, (1,) * rank) if self.is_same else [(0, 0)] * rank
-        left_out = [stride == 1 and before != behind for stride, (before, behind) in zip(self.strides, sides, strict=True)]
-        padding = [behind if out else before for out, (before, behind) in zip(left_out, sides, strict=True)]
-        up = any(before != behind for (before, behind), out in zip(sides, left_out, strict=True) if not out)
-        if self.maximum:
-            x = MAXIMA[rank - 1](x, self.window, self.strides, padding, ceil_mode=up)
-        else:
-            x = MEANS[rank - 1](x, self.window, self.strides, padding, ceil_mode=up, count_include_pad=not (up or any(padding)))
-        for axis, out in enumerate(left_out, start=2):
-            x = x.narrow(axis, 1, x.shape[axis] - 1) if out else x
-        return to_last(x, self.last)
+        return to_last(pooled(to_first(x, self.last), self.maximum, self.window, self.strides, self.is_same), self.last)
 
 
 def _pooling(layer: Layer, rank: int, maximum: bool) -> nn.Module:
@@ -65,7 +76,7 @@ class Adaptive(nn.Module):
 
     def __init__(self, maximum: bool, output_size: tuple[int, ...], last: bool) -> None:
         super().__init__()
-        self.plain = (MAXIMA if maximum else MEANS)[len(output_size) - 1]
+        self.maximum = maximum
         self.operator = (ADAPTIVE_MAXIMA if maximum else ADAPTIVE_MEANS)[len(output_size) - 1]
         self.output_size = output_size
         self.last = last
@@ -74,7 +85,8 @@ class Adaptive(nn.Module):
         x = to_first(x, self.last)
         pairs = list(zip(x.shape[2:], self.output_size, strict=True))
         if all(isinstance(have, int) and have % want == 0 for have, want in pairs):  # every runtime has plain windows
-            return to_last(self.plain(x, [have // want for have, want in pairs]), self.last)
+            window = [have // want for have, want in pairs]
+            return to_last(pooled(x, self.maximum, window, window), self.last)
         return to_last(self.operator(x, self.output_size), self.last)
 
 
