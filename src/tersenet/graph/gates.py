@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from tersenet.graph.operators import MOVEMENTS, kind_of
+from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, constant, is_constant
 from tersenet.numerics.recurrent import Shape
 
@@ -97,7 +97,7 @@ def starts_from_zeros(module: fx.GraphModule, state: fx.Node) -> bool:
     if kind == "fill":
         name = str(state.target)
         return "zeros" in name or ("full" in name and bind(state)["fill_value"] == 0)
-    return kind in MOVEMENTS and len(state.all_input_nodes) == 1 and starts_from_zeros(module, state.all_input_nodes[0])
+    return kind in ("expand", "reshape", "permute", "slice", "select", "tile") and starts_from_zeros(module, state.args[0])  # type: ignore[arg-type]
 
 
 def keeps_states_to_itself(module: fx.GraphModule, node: fx.Node) -> bool:

@@ -295,3 +295,50 @@ def test_an_activation_that_is_not_finite_is_an_error():
     with pytest.raises(DataError, match="NaN or infinity") as caught:
         quantized(lambda net, x: net.layer(torch.log(x)), layer=conv())
     assert "\n" not in str(caught.value)
+
+
+class Sequence(nn.Module):
+    """An LSTM whose last step a linear layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+def test_weights_alone_may_be_integers():
+    lstm = Kernel(("int8",), ("float32",), ("per-gate",), dynamic="rows")
+    table = replace(TABLE, kernels={**TABLE.kernels, "lstm": lstm, "select": Kernel(shares="result")})
+    x = torch.randn(32, 5, 4, generator=torch.Generator().manual_seed(0))
+    model = load(Sequence().eval(), (x[:2],))
+    result = Quantize().apply(model, Context((table,), Data.from_arrays(calibration=x.numpy())))
+    plan = result.model.plans[0]
+    unit = next(unit for unit in plan.units.values() if unit.dynamic)
+    assert set(unit.weights) == {"params.0", "params.1"}
+    assert [len(set(encoding.scale)) for encoding in unit.weights.values()] == [4, 4]
+    assert list(plan.values) == ["select", "linear"]  # the last step alone is quantized, not the sequence
+    assert not plan.float_operators
+    assert QuantizationPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert [change.why for change in result.changed if change.what.startswith("layer")] == [
+        "weights in 8 bits; its kernel puts each row of input and state on a grid of 8 bits anew at each step"
+    ]
+    assert any("per-gate" in change.why for change in result.skipped)
+    simulated = simulate(result.model, plan)
+    assert np.abs(simulated(x.numpy()) - model(x.numpy())).max() < 0.05
+
+
+def test_a_layer_of_given_states_keeps_its_weights_alone_in_integers():
+    lstm = Kernel(("int8",), ("float32",), ("per-gate",), dynamic="rows", given_states=False)
+
+    class Given(Sequence):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state = torch.ones(1, x.shape[0], 6)
+            return self.layer(x, (state, state))[0]
+
+    x = torch.randn(8, 5, 4, generator=torch.Generator().manual_seed(0))
+    model = load(Given().eval(), (x[:2],))
+    table = replace(TABLE, kernels={**TABLE.kernels, "lstm": lstm})
+    plan = Quantize().apply(model, Context((table,), Data.from_arrays(calibration=x.numpy()))).model.plans[0]
+    assert [unit.dynamic for unit in plan.units.values()] == ["never"]
