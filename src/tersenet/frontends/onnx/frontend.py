@@ -120,10 +120,14 @@ def _traced(network: Network, tensors: Mapping[str, torch.Tensor], axes: Sequenc
                 return model
         except ModelError as error:
             why = str(error)
-    batch = network.batch or 1
-    held = {key: _at(tensor, opens, batch) for (key, tensor), opens in zip(tensors.items(), axes, strict=True)}
-    left = [{axis for axis in opens if axis != min(opens)} for opens in axes]
-    return trace_open(network, held, left, name=name, fixed_batch=why or f"the file has a batch of {batch} written into it", source={})
+    left = [opens - {min(opens)} if opens else set() for opens in axes]
+    for batch in (network.batch,) if network.batch else (1, 2):  # exporters write the one of their example, and call it open
+        held = {key: _at(tensor, opens, batch) for (key, tensor), opens in zip(tensors.items(), axes, strict=True)}
+        try:
+            return trace_open(network, held, left, name=name, fixed_batch=why or f"the file has a batch of {batch} written into it", source={})
+        except ModelError as error:
+            failed = error
+    raise failed
 
 
 def _at(tensor: torch.Tensor, opens: Set[int], batch: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from tersenet.frontends.onnx.node import Operator
 from tersenet.frontends.onnx.program import Block, Operation, Program
 from tersenet.frontends.onnx.sizes import Sizes
 from tersenet.frontends.onnx.table import OPERATORS
+from tersenet.frontends.onnx.tensors import Constant
 from tersenet.frontends.onnx.tree import Part
 from tersenet.schemes import Encoding
 
@@ -73,9 +74,7 @@ class Network(Part):
                 self.known[name] = numbers
             if name in self.held or (numbers is not None and place in (*row.sizes, *row.numbers)):
                 continue
-            value = constant.value
-            named = value.dim() > 1 or (value.dim() == 1 and constant.weight)
-            self._hold(name, constant_name(name, operation.node, place), value.is_floating_point() and named and place not in row.statistics)
+            self._hold(name, constant_name(name, operation.node, place), place not in row.statistics and _is_weight(constant))
 
     def _hold_results(self, block: Block) -> None:
         for name in block.outputs:
@@ -160,6 +159,13 @@ class Network(Part):
         self._run(taken, inner, count)
         for name, result in zip(operation.outputs, taken.outputs, strict=False):
             values[name] = self._value(inner, result)
+
+
+def _is_weight(constant: Constant) -> bool:
+    """What training may change: floats of the file's initializers, or of two axes and more; a mask of infinities is none."""
+    value = constant.value
+    named = value.dim() > 1 or (value.dim() == 1 and constant.weight)
+    return value.is_floating_point() and named and bool(torch.isfinite(value).all())
 
 
 def _last_readers(block: Block) -> dict[int, list[str]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from tersenet.frontends.onnx.linear import OWN, readers
 from tersenet.frontends.onnx.naming import layer_name
@@ -15,13 +18,14 @@ DIRECTIONS = ("", "_reverse")
 
 def spell_recurrent(program: Program) -> None:
     """``LSTM``, ``GRU`` and ``RNN`` that are torch's own, with constant weights: (X, initial_h, initial_c, weights by torch's names)."""
-    for operation in program.operations():
+    makers = {name: operation for operation in program.operations() for name in operation.outputs}
+    for operation in list(program.operations()):
         node = operation.node
         if node.kind in GATES and not node.domain and is_standard(node):
-            _spell(program, operation)
+            _spell(program, operation, makers)
 
 
-def _spell(program: Program, operation: Operation) -> None:
+def _spell(program: Program, operation: Operation, makers: Mapping[str, Operation]) -> None:
     data, weight, recurrence, bias, lengths, hidden, cell, peepholes = [*operation.inputs, *[""] * 8][:8]
     names = [name for name in (weight, recurrence, bias) if name]
     no_peepholes = not peepholes or (peepholes in program.constants and not bool(program.constants[peepholes].value.any()))
@@ -42,4 +46,15 @@ def _spell(program: Program, operation: Operation) -> None:
     for name in names:
         if counts[name] == 1:
             del program.constants[name]
-    operation.node, operation.inputs = replace(operation.node, domain=OWN), (data, hidden, cell, *made)
+    states = ("" if _is_zero(program, name, makers) else name for name in (hidden, cell))
+    operation.node, operation.inputs = replace(operation.node, domain=OWN), (data, *states, *made)
+
+
+def _is_zero(program: Program, name: str, makers: Mapping[str, Operation]) -> bool:
+    """A state of zeros is what there is without one, and that has no batch written into it."""
+    maker = makers.get(name)
+    if maker is not None and maker.node.kind == "Expand":
+        name = maker.inputs[0]
+    elif maker is not None and maker.node.kind == "ConstantOfShape":
+        return not np.any(maker.node.get("value", 0))
+    return name in program.constants and not bool(program.constants[name].value.any())

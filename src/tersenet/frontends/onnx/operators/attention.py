@@ -25,8 +25,6 @@ def attention(
     lengths: torch.Tensor | None = None,
 ) -> Result:
     """softmax(Q K^T * scale + mask) V (Vaswani et al. 2017, equation 1); three axes hold all heads side by side."""
-    if lengths is not None or node.get("left_window_size", -1) >= 0 or node.get("right_window_size", -1) >= 0:
-        raise ModelError("keys of different lengths, and windows of attention, are given by a mask here; export it so.")
     flat = query.dim() == 3
     if flat:
         query, key, value = (_by_head(part, node.get(heads)) for part, heads in zip((query, key, value), HEADS, strict=True))
@@ -35,7 +33,9 @@ def attention(
         key, value = torch.cat([past_key, key], 2), torch.cat([past_value, value], 2)
     present = key, value
     key, value = _repeated(key, query.shape[1]), _repeated(value, query.shape[1])
-    mask = _mask(node, query, key, mask, before)
+    mask = _mask(node, query, key, mask, before if lengths is None else lengths.reshape(-1, 1, 1, 1) - query.shape[2])
+    if lengths is not None:
+        mask = _with(mask, torch.arange(key.shape[2]) < lengths.reshape(-1, 1, 1, 1))
     scale = node.get("scale") or 1 / math.sqrt(query.shape[-1])
     if node.get("softcap", 0.0) or node.outputs > 3:
         result, scores = _written_out(node, query, key, value, mask, scale)
@@ -62,33 +62,43 @@ def _repeated(part: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _mask(node: Node, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, before: Any) -> torch.Tensor | None:
-    """What is added to the scores; a mask shorter than the keys ends the ones that are looked at."""
+    """What is added to the scores; a mask shorter than the keys ends the ones that are looked at.
+
+    Args:
+        before: place of the first query among the keys.
+    """
     if mask is not None and mask.dtype is torch.bool:
         mask = torch.where(mask, torch.tensor(0.0), torch.tensor(-math.inf))
     if mask is not None and isinstance(mask.shape[-1], int) and isinstance(key.shape[2], int) and mask.shape[-1] < key.shape[2]:
         mask = F.pad(mask, (0, key.shape[2] - mask.shape[-1]), value=-math.inf)
+    left, right = node.get("left_window_size", -1), node.get("right_window_size", -1)
+    rows, columns = torch.arange(query.shape[2]).unsqueeze(1) + before, torch.arange(key.shape[2]).unsqueeze(0)
     if node.get("is_causal", 0):
-        rows, columns = torch.arange(query.shape[2]).unsqueeze(1) + before, torch.arange(key.shape[2]).unsqueeze(0)
-        causal = torch.where(columns <= rows, torch.tensor(0.0), torch.tensor(-math.inf))
-        mask = causal if mask is None else mask + causal
+        mask = _with(mask, columns <= rows)
+    if left >= 0:
+        mask = _with(mask, columns >= rows - left)
+    if right >= 0:
+        mask = _with(mask, columns <= rows + right)
     return mask
+
+
+def _with(mask: torch.Tensor | None, seen: torch.Tensor) -> torch.Tensor:
+    """A mask that hides what is not seen, too."""
+    added = torch.where(seen, torch.tensor(0.0), torch.tensor(-math.inf))
+    return added if mask is None else mask + added
 
 
 def _written_out(
     node: Node, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result, and the scores as they are after as many steps as asked: product, cap, mask, softmax."""
-    stages = [query * scale @ key.transpose(-1, -2)]
-    cap = node.get("softcap", 0.0)
-    masked_first = node.opset < 24
-    for step in ("mask", "cap") if masked_first else ("cap", "mask"):
-        scores = stages[-1]
-        if step == "mask":
-            stages.append(scores if mask is None else scores + mask)
-        else:
-            stages.append(cap * torch.tanh(scores / cap) if cap else scores)
-    stages.append(torch.softmax(stages[-1], -1))
-    return stages[-1] @ value, stages[node.get("qk_matmul_output_mode", 0)]
+    """The result, and the scores as they are after the step that is asked for: 0 the product, 1 the cap, 2 the mask, 3 softmax."""
+    product, cap = query * scale @ key.transpose(-1, -2), node.get("softcap", 0.0)
+    capped = cap * torch.tanh(product / cap) if cap else product
+    masked = capped if mask is None else capped + mask
+    weights = torch.softmax(masked, -1)
+    if mask is not None:  # a query that sees no key is a row of zeros
+        weights = torch.where(torch.isneginf(masked.amax(-1, keepdim=True)), torch.tensor(0.0), weights)
+    return weights @ value, (product, capped, masked, weights)[node.get("qk_matmul_output_mode", 0)]
 
 
 def rotary(node: Node, data: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:

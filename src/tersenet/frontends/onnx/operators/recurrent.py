@@ -85,6 +85,7 @@ def with_torch_weights(
     directions, size = 2 if direction == "bidirectional" else 1, weights[1].shape[1]
     hidden = torch.zeros(directions, data.shape[1], size) if hidden is None else hidden
     cell = torch.zeros(directions, data.shape[1], size) if cell is None and node.kind == "LSTM" else cell
+    _check_shapes(node, data, (hidden, cell), weights, directions)
     data = data.flip(0) if direction == "reverse" else data
     biased = len(weights) == 4 * directions
     rest = (list(weights), biased, 1, 0.0, False, directions == 2, False)
@@ -101,6 +102,20 @@ def with_torch_weights(
     else:
         result = result.reshape(result.shape[0], result.shape[1], 2, size).permute(0, 2, 1, 3)
     return _as_asked(node, result, states)
+
+
+def _check_shapes(node: Node, data: torch.Tensor, states: Sequence[torch.Tensor | None], weights: Sequence[torch.Tensor], directions: int) -> None:
+    """torch's operators end the process where these do not fit."""
+    size, gates, each = weights[1].shape[1], len(GATES[node.kind]), len(weights) // directions
+    if each not in (2, 4) or len(weights) % directions:
+        raise ModelError(f"it has {len(weights)} tensors of weights for {directions} directions.")
+    for place, weight in enumerate(weights):
+        inner = ((data.shape[2],), (size,), (), ())[place % each]
+        if tuple(weight.shape) != (gates * size, *inner):
+            raise ModelError(f"its weights have the shape {tuple(weight.shape)}, wanted {(gates * size, *inner)}.")
+    for state in states:
+        if state is not None and tuple(state.shape) != (directions, data.shape[1], size):
+            raise ModelError(f"its initial state has the shape {tuple(state.shape)}, wanted {(directions, data.shape[1], size)}.")
 
 
 def _time_first(node: Node, data: torch.Tensor, states: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
