@@ -22,6 +22,7 @@ KERNELS = {
 }
 FLOAT_ONLY = "ExecuTorch hands it to XNNPACK in float alone"
 PORTABLE = "XNNPACK does not take it: it runs in float on ExecuTorch's portable kernel"
+WRITTEN_OUT = "ExecuTorch has no recurrent operator: each step is written out, in float"
 REASONS = {
     **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "hardswish", "silu", "gelu", "leaky_relu", "prelu", "softmax", "matmul", "div"), FLOAT_ONLY),
     **dict.fromkeys(
@@ -29,8 +30,7 @@ REASONS = {
     ),
     **dict.fromkeys(("channel_shuffle", "conv_transpose1d", "abs", "neg", "exp", "log", "sqrt", "rsqrt", "square"), FLOAT_ONLY),
     **dict.fromkeys(("layer_norm", "group_norm", "embedding", "log_softmax", "elu", "mean", "sum", "expand", "resize_nearest"), PORTABLE),
-    "lstm": "ExecuTorch has no recurrent operator: each step is written out, in float",
-    "gru": "ExecuTorch has no recurrent operator: each step is written out, in float",
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), WRITTEN_OUT),
     "conv3d": "ExecuTorch's kernels convolve over one or two axes",
 }
 
