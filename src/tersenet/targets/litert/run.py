@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,18 @@ class LiteRTRunner:
         return LiteRTSession(Path(path), threads)
 
     def inner(self, path: Path, arrays: Sequence[np.ndarray]) -> Mapping[str, np.ndarray] | None:
-        """Every computed tensor, integers brought back to floats. The delegate hides what is inside it, so it is left out here."""
+        """Every input and computed tensor, integers brought back to floats.
+
+        They are read from a copy of the file that returns them all, so that XNNPACK runs it as it runs the file itself: the interpreter's
+        own kernels, which can be looked at without that, round otherwise.
+        """
         graph = checked(Path(path))
-        interpreter = _interpreter(Path(path), 1, inner=True)
+        computed = {tensor for operator in graph.operators for tensor in operator.outputs}
+        shown = tuple(index for index in sorted(computed) if graph.tensors[index].name and not graph.tensors[index].variable)
+        interpreter = _interpreter(Path(path), 1, _written(replace(graph, outputs=shown)))
         _invoke(interpreter, arrays, Path(path))
-        found = {}
-        for index, tensor in enumerate(graph.tensors):
-            if tensor.data is None and tensor.name and not tensor.variable:
-                found[tensor.name] = as_floats(interpreter.get_tensor(index), tensor.numbers)
-        return found
+        values = {index: interpreter.get_tensor(index) for index in shown} | dict(zip(graph.inputs, arrays, strict=True))
+        return {graph.tensors[index].name: as_floats(value, graph.tensors[index].numbers) for index, value in values.items()}
 
 
 class LiteRTSession:
@@ -104,14 +108,19 @@ def checked(path: Path) -> Any:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _interpreter(path: Path, threads: int, *, inner: bool = False) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+def _written(graph: Any) -> bytes:
+    from tersenet.formats.tflite import write  # `checked` has answered where the packages behind it are missing
 
-    options: dict[str, Any] = {}
-    if inner:
-        options = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, "experimental_preserve_all_tensors": True}
+    return write(graph)
+
+
+def _interpreter(path: Path, threads: int, content: bytes | None = None) -> Any:
+    """An interpreter of a file, or of what is given in its place."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    source: dict[str, Any] = {"model_path": str(path)} if content is None else {"model_content": content}
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads, **options)
+        interpreter = Interpreter(num_threads=threads, **source)
         with lines_kept_back(NATIVE_NOISE):
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -82,6 +82,29 @@ def test_inner_tensors_agree_with_the_simulation(quantized, export):
     assert seen >= 6
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_inner_tensors_are_those_of_the_kernels_that_run_the_file(kind, quantized, export, tmp_path):
+    x = samples(1, 3)
+    fed = [feed(x, export.inputs[0])]
+    inner = LiteRTRunner().inner(export.path, fed)
+    for port, array in zip(export.outputs, LiteRTRunner().load(export.path).run(fed), strict=True):
+        np.testing.assert_array_equal(inner[port.name], array)
+    np.testing.assert_array_equal(inner[export.inputs[0].name], fed[0])
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = kind(4, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.relu(x))[0]
+
+    recurrent = LiteRTExporter().export(load(First().eval(), (torch.randn(2, 6, 4),)), tmp_path / "recurrent.tflite", ExportOptions())
+    rows = [np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)]
+    expected = LiteRTRunner().load(recurrent.path).run(rows)[0]
+    np.testing.assert_array_equal(LiteRTRunner().inner(recurrent.path, rows)[recurrent.outputs[0].name], expected)
+
+
 def test_recurrent_layers_start_afresh_at_every_run(tmp_path):
     class Last(nn.Module):
         def __init__(self) -> None:
