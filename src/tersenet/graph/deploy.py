@@ -16,6 +16,7 @@ from torch import fx
 from tersenet.graph import normalize
 from tersenet.graph.fold import fold_batch_norm
 from tersenet.graph.permutes import cancel_permutes
+from tersenet.graph.slices import sink_slices
 from tersenet.graph.walk import copy
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.spell_convolutions,
     normalize.spell_products,
     normalize.open_attention,
+    sink_slices,
     fold_batch_norm,
     normalize.scalars_to_constants,
     normalize.fold_constants,
