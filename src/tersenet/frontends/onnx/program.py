@@ -135,7 +135,8 @@ class Builder:
         function = self.functions.get((proto.domain, proto.op_type, proto.overload))
         if function is not None:
             return self._opened(function, proto, inputs, scope, attributes, depth)
-        branches = {name: self._graph(value.g, dict(scope), opsets, depth + 1) for name, value in attributes.items() if value.type == 5}
+        inner = attributes if proto.op_type == "If" else {}  # what lies in loops is not read: they are refused
+        branches = {name: self._graph(value.g, dict(scope), opsets, depth + 1) for name, value in inner.items() if value.type == 5}
         plain = {name: self._attribute(value) for name, value in attributes.items() if value.type not in (5, 13)}
         if proto.op_type != "Constant":
             plain = {name: _as_array(value) for name, value in plain.items()}

@@ -14,6 +14,7 @@ from tersenet.errors import ModelError
 from tersenet.frontends.onnx.node import Node
 
 Size = int | torch.SymInt
+MOST_AXES = 32
 LARGEST = 4096  # elements of a constant that takes part
 _CAST: Mapping[int, str] = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float32", 11: "float32"}  # sizes are small: float32 is exact
 
@@ -180,6 +181,22 @@ def _product(node: Node, one: Sizes, axes: Sizes | None = None) -> Sizes:
     return Sizes(_objects_of(made), one.dtype)
 
 
+def _filled(node: Node, wanted: Sizes) -> Sizes | None:
+    """A short list of one whole number; None for what is no arithmetic on sizes."""
+    value = np.asarray(node.get("value", np.zeros(1, np.float32)))
+    if value.dtype.kind not in "iub" or wanted.values.size > 1 or not all(isinstance(size, int) and 0 <= size <= MOST_AXES for size in wanted.flat):
+        return None
+    return Sizes(np.full(wanted.flat, value.reshape(-1)[0].item(), object), value.dtype.name)
+
+
+def _range(node: Node, start: Sizes, limit: Sizes, step: Sizes) -> Sizes | None:
+    """None where it ends at a symbol: how many numbers there are is not known."""
+    ends = (*start.flat, *limit.flat, *step.flat)
+    if not all(isinstance(end, int | float) for end in ends) or abs(ends[1] - ends[0]) > LARGEST * abs(ends[2]):
+        return None
+    return Sizes(np.arange(*ends).astype(object), start.dtype)
+
+
 def _split(node: Node, one: Sizes, lengths: Sizes | None = None) -> tuple[Sizes, ...]:
     axis = node.get("axis", 0)
     given = lengths.flat if lengths is not None else node.get("split")
@@ -201,11 +218,12 @@ def _ceil(value: Any) -> Any:
 
 
 # What can be computed on sizes alone, where every input is known.
-ARITHMETIC: Mapping[str, Callable[..., Sizes | tuple[Sizes, ...]]] = {
+ARITHMETIC: Mapping[str, Callable[..., Sizes | tuple[Sizes, ...] | None]] = {
     "Add": _binary(operator.add),
     "Cast": _cast,
     "Ceil": _unary(_ceil),
     "Concat": _concat,
+    "ConstantOfShape": _filled,
     "Div": _divide,
     "Equal": _binary(operator.eq, "bool"),
     "Expand": _expand,
@@ -224,6 +242,7 @@ ARITHMETIC: Mapping[str, Callable[..., Sizes | tuple[Sizes, ...]]] = {
     "Not": _unary(lambda value: not value, "bool"),
     "And": _binary(lambda one, other: bool(one) and bool(other), "bool"),
     "Or": _binary(lambda one, other: bool(one) or bool(other), "bool"),
+    "Range": _range,
     "ReduceProd": _product,
     "Reshape": _reshape,
     "Shape": lambda node, one: Sizes.of(list(one.values.shape)[node.get("start", 0) : node.get("end", one.values.ndim)]),

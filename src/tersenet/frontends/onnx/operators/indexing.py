@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,8 @@ def compress(node: Node, data: torch.Tensor, condition: Sequence[bool]) -> torch
 def non_zero(node: Node, data: torch.Tensor) -> torch.Tensor:
     """(axes, places) of a constant; with data its shape would not be known."""
     found = torch.nonzero(data).T
-    if isinstance(found.shape[1], torch.SymInt):
+    count: Any = found.shape[1]
+    if isinstance(count, torch.SymInt):
         raise ModelError(DEPENDS)
     return found
 
