@@ -40,7 +40,8 @@ def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | Non
         capabilities = table.exporter(target).capabilities(cpu)
         placement = place(graph, capabilities, {}, {})
         left = [{"name": name, "why": why} for name, why in placement.float_operators.items()]
-        plans[target.name] = {"integer_operators": len(placement.units), "float_operators": left}
+        integers = len(list(placement.integers()))
+        plans[target.name] = {"integer_operators": integers, "integer_weights_alone": len(placement.units) - integers, "float_operators": left}
     return {
         "name": network.name,
         "format": network.format,
