@@ -49,21 +49,82 @@ WORDS: Mapping[str, Words] = {
         converted="可转换",
         refused="拒绝及原因",
         layer="层",
-        limits="限制（与英文版相同）",
-        reason="原因（与错误信息相同）",
+        limits="限制",
+        reason="原因",
     ),
+}
+
+# The sentences of the table, for the Chinese page; a test compares them with the table's.
+CHINESE: Mapping[str, str] = {
+    # limits
+    "not with noise_shape": "不支持 noise_shape",
+    "not with renorm; the statistics of later training count masked steps too": "不支持 renorm；以后训练时，统计量也计入被掩码的步",
+    "not with sparse; at most 1,000,000 classes": "不支持 sparse；最多 1,000,000 个类别",
+    "of LSTM, GRU, SimpleRNN and RNN": "限于 LSTM、GRU、SimpleRNN 和 RNN",
+    "recurrent dropout is not kept for later training; each call starts from zeros where it was stateful": (
+        "循环 dropout 不为以后的训练保留；原为 stateful 的层每次调用都从零状态开始"
+    ),
+    "not with sparse; with its boundaries in the configuration": "不支持 sparse；边界须在配置中",
+    "with noise_shape it is not kept for later training": "带 noise_shape 时不为以后的训练保留",
+    "its noise is not kept for later training": "噪声不为以后的训练保留",
+    "with its vocabulary in the configuration; not with invert, tf_idf, farmhash, or without a place for unknown numbers": (
+        "词表须在配置中；不支持 invert、tf_idf、farmhash，也不支持没有未知数位置的情形"
+    ),
+    "over all axes between the batch and the features, to an output of one axis": "注意力须覆盖批与特征之间的所有轴，输出为一个轴",
+    "of LSTMCell, GRUCell, SimpleRNNCell and StackedRNNCells of these": "限于 LSTMCell、GRUCell、SimpleRNNCell 及由它们组成的 StackedRNNCells",
+    "of images that have its size: in evaluation Keras 2 resizes others and Keras 3 leaves them": (
+        "图像须已是目标大小：推理时 Keras 2 会缩放其他大小的图像，Keras 3 则保持不变"
+    ),
+    "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none": (
+        "插值限 nearest 或 bilinear；其他插值在 Keras 各后端之间不一致，或 torch 没有"
+    ),
+    "from words to features alone": "仅限从词到特征的方向",
+    "the kernel as training left it; later training does not normalize it again": "核保持训练结束时的样子；以后的训练不再对它归一化",
+    # refusals
+    "it counts the values of each tile of an image, which no runtime does: prepare the data with it": (
+        "它统计图像每个分块的取值，没有运行时能这样做：请在准备数据时使用它"
+    ),
+    "Keras 2 had it for GPUs alone, its weights in another order: put a plain layer in its place there, load its weights, and save that": (
+        "Keras 2 中仅供 GPU 使用，权重的排列不同：请在那里换成普通的层，载入权重后再保存"
+    ),
+    "it reads tables by TensorFlow's columns of features: make numbers of them where the data are prepared": (
+        "它按 TensorFlow 的特征列读取表格：请在准备数据时把它们变成数字"
+    ),
+    "it runs code that a file cannot hold safely": "它会运行代码，而文件无法安全地保存代码",
+    "it is one step of a recurrent layer, and is read with the layer (RNN) that runs it": "它是循环层的一步，与执行它的层（RNN）一同读取",
+    "it sorts by a hash of text, which is no tensor computation: do it where the data are prepared": (
+        "它按文本的哈希值分类，这不是张量计算：请在准备数据时完成"
+    ),
+    "it runs code that a file cannot hold safely: write it as a layer of its own, and give a function that converts it": (
+        "它会运行代码，而文件无法安全地保存代码：请写成单独的层，并给出转换它的函数"
+    ),
+    "it is what layers are made from, and computes nothing itself": "它是各层的基类，本身不做计算",
+    "it has a kernel of its own for each place, which no runtime's operator has": "它在每个位置都有单独的核，没有运行时的算子支持",
+    "it cuts lists of boxes beside an image, which are labels and no part of a network": "它裁剪图像旁的框列表，那是标签，不属于网络",
+    "it works on text, and a graph takes numbers: turn text into numbers where the data are prepared": (
+        "它处理文本，而图只接受数字：请在准备数据时把文本变成数字"
+    ),
+    "it runs a TensorFlow SavedModel that lies in another folder": "它运行另一个文件夹中的 TensorFlow SavedModel",
+    "it runs code that a file cannot hold safely: load its module itself": "它会运行代码，而文件无法安全地保存代码：请直接载入其中的模块",
 }
 
 
 def page(language: str) -> str:
     """The whole page."""
     words = WORDS[language]
+    said = {sentence: sentence if language == "en" else CHINESE[sentence] for sentence in (*LIMITS.values(), *REFUSED.values())}
     parts = [
         f"# {words.title}",
         words.intro,
         f"## {words.converted}",
-        "\n".join([f"| {words.layer} | {words.limits} |", "|---|---|", *(f"| `{kind}` | {LIMITS.get(kind, '')} |" for kind in sorted(LAYERS))]),
+        "\n".join(
+            [
+                f"| {words.layer} | {words.limits} |",
+                "|---|---|",
+                *(f"| `{kind}` | {said[LIMITS[kind]] if kind in LIMITS else ''} |" for kind in sorted(LAYERS)),
+            ]
+        ),
         f"## {words.refused}",
-        "\n".join([f"| {words.layer} | {words.reason} |", "|---|---|", *(f"| `{kind}` | {REFUSED[kind]} |" for kind in sorted(REFUSED))]),
+        "\n".join([f"| {words.layer} | {words.reason} |", "|---|---|", *(f"| `{kind}` | {said[REFUSED[kind]]} |" for kind in sorted(REFUSED))]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -184,18 +184,29 @@ REFUSED: Mapping[str, str] = {
     "Wrapper": _BASE,
 }
 
+_STEPS = "recurrent dropout is not kept for later training; each call starts from zeros where it was stateful"
 # Class -> with what options it is refused, or what of it is not kept.
 LIMITS: Mapping[str, str] = {
     "AlphaDropout": "not with noise_shape",
     "BatchNormalization": "not with renorm; the statistics of later training count masked steps too",
     "CategoryEncoding": "not with sparse; at most 1,000,000 classes",
-    "Discretization": "not with sparse",
+    "Bidirectional": "of LSTM, GRU, SimpleRNN and RNN",
+    "ConvLSTM1D": _STEPS,
+    "ConvLSTM2D": _STEPS,
+    "ConvLSTM3D": _STEPS,
+    "Discretization": "not with sparse; with its boundaries in the configuration",
+    "Dropout": "with noise_shape it is not kept for later training",
+    "GRU": _STEPS,
     "GaussianDropout": "its noise is not kept for later training",
     "GaussianNoise": "its noise is not kept for later training",
     "IntegerLookup": "with its vocabulary in the configuration; not with invert, tf_idf, farmhash, or without a place for unknown numbers",
+    "LSTM": _STEPS,
+    "MultiHeadAttention": "over all axes between the batch and the features, to an output of one axis",
+    "RNN": "of LSTMCell, GRUCell, SimpleRNNCell and StackedRNNCells of these",
     "RandomCrop": "of images that have its size: in evaluation Keras 2 resizes others and Keras 3 leaves them",
     "Resizing": "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none",
     "ReversibleEmbedding": "from words to features alone",
+    "SimpleRNN": _STEPS,
     "SpectralNormalization": "the kernel as training left it; later training does not normalize it again",
     "UpSampling2D": "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none",
 }
