@@ -255,7 +255,7 @@ class _Journey:
             seconds=round(time.perf_counter() - self.started, 2),
             peak_rss_bytes=peak_rss_bytes(),
             seed=self.settings.seed,
-            environment=environment(self.settings.threads),
+            environment={**environment(self.settings.threads), "kernels_for": self.settings.options.cpu or "this machine"},
             model=ModelRecord(self.network.name, self.network.format, totals.parameters, totals.macs, totals.float_bytes),
             data=DataRecord(name=data.name, task=data.task.name, fingerprint=data.fingerprint, **counts),
             records=tuple(records),

@@ -47,7 +47,8 @@ class Port:
     zero_point: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain data, in which axes are always written out."""
+        return {**asdict(self), "axes": list(self.axes or range(len(self.shape)))}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Port:

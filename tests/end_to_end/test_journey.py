@@ -194,6 +194,7 @@ def test_the_manifest_says_what_files_take(run: Finished) -> None:
         assert (run[0] / entry["float_path"]).is_file()
         (taken,) = entry["inputs"]
         assert taken["layout"] == ("NHWC" if target.startswith("litert") else "NCHW")
+        assert taken["axes"] == ([0, 2, 3, 1] if target.startswith("litert") else [0, 1, 2, 3])
         assert taken["dtype"] == ("int8" if target == "litert-micro" else "float32")
         assert (taken["scale"] is None) == (target != "litert-micro")
         done = subprocess.run([sys.executable, "-c", entry["example"]], cwd=run[0], capture_output=True, text=True, check=False)
@@ -380,6 +381,7 @@ def test_qoperator_and_cpu(sources: Path, capsys: Any, tmp_path: Path) -> None:
 
     kinds = {node.op_type for node in onnx.load(tmp_path / "o" / "artifacts" / "onnxruntime" / "model.onnx").graph.node}
     assert "QLinearConv" in kinds
+    assert json.loads((tmp_path / "o" / "report.json").read_text())["environment"]["kernels_for"] == "x86-avx2"
 
 
 # --- kinds of networks, data and tasks, from Python

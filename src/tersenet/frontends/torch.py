@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says of a foreign pickle what the error below says
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"reading {path} needs safetensors: pip install 'tersenet[torch]'") from error
     except Exception as error:  # torch.load and safetensors raise several kinds for a torn file

@@ -76,7 +76,7 @@ def encode(low: Tensor | float, high: Tensor | float, scheme: Scheme, axis: int 
         scheme = replace(scheme, symmetric=True)
     low, high = low.clamp(max=0), high.clamp(min=0)
     if scheme.symmetric:
-        step = torch.maximum(-low, high) / (scheme.highest - middle(scheme))
+        step = torch.maximum(-low / (middle(scheme) - scheme.lowest), high / (scheme.highest - middle(scheme)))
     else:
         step = (high - low) / (scheme.highest - scheme.lowest)
     scale = float32_scale(step, scheme)

@@ -49,7 +49,9 @@ def not_agreeing(record: ArtifactRecord, report: Report) -> str:
         return ""
     tied = f"; {found.ties} ties are left out" if found.ties else ""
     why = "its kernels round in another way than the simulation does, or an operator was converted wrongly"
-    if record.declined:
+    if report.environment.get("kernels_for", "this machine") != "this machine":
+        why = f"it was made for the kernels of {report.environment['kernels_for']}, and this machine's may saturate where those do not"
+    elif record.declined:
         why = f"the runtime's fast kernels declined {_named(record.declined)}, so other kernels run them; or an operator was converted wrongly"
     return (
         f"{record.target}: the file does not agree with its simulation: the same class on {share(found.top1)} of {found.n:,} samples{tied}, at least "

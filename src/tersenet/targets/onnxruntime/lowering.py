@@ -110,11 +110,20 @@ class Lowering:
             return self.constant(np.array(sizes, dtype=np.int64))
         return self.add("Shape", self.value(node))
 
-    def reshape(self, tensor: str, sizes: Sequence[Any], given: Sequence[Any] | None = None) -> str:
-        """Reshape to sizes of which those that are open may be symbolic; `given` are the sizes as the graph computes them."""
-        unknown = [size for size in sizes if not isinstance(size, int)]
-        if len(unknown) <= 1:
-            wanted = [size if isinstance(size, int) else -1 for size in sizes]
+    def reshape(self, tensor: str, sizes: Sequence[Any], given: Sequence[Any] | None = None, before: Sequence[Any] = ()) -> str:
+        """Reshape to sizes of which those that are open may be symbolic.
+
+        Args:
+            given: the sizes as the graph computes them, where it does.
+            before: the sizes of the tensor itself: leading ones that stay are copied, whatever they are.
+        """
+        wanted = [size if isinstance(size, int) else -1 for size in sizes]
+        if wanted.count(-1) > 1 and given is None:
+            for place, (size, old) in enumerate(zip(sizes, before, strict=False)):
+                if isinstance(size, int) or str(size) != str(old):
+                    break
+                wanted[place] = 0  # ONNX: the size of the input at this place
+        if wanted.count(-1) <= 1:
             return self.add("Reshape", tensor, self.constant(np.array(wanted, dtype=np.int64)))
         if given is None:
             raise UnsupportedError(f"a reshape to {tuple(sizes)} has more than one open size; leave only the batch open when the network is loaded.")

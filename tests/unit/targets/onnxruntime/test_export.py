@@ -55,6 +55,15 @@ def test_open_sizes_are_named(tmp_path: Path) -> None:
         np.testing.assert_allclose(artifact(tokens), expected, atol=1e-6)
 
 
+def test_attention_over_any_length(tmp_path: Path) -> None:
+    module = nn.TransformerEncoderLayer(12, 3, 16, batch_first=True).eval()
+    model = trace(module, (torch.rand(2, 5, 12),), dynamic={"src": {1: "length"}})
+    artifact = exported(model, tmp_path / "model.onnx")
+    tokens = torch.rand(3, 9, 12)
+    with torch.no_grad():
+        np.testing.assert_allclose(artifact(tokens.numpy()), module(tokens).numpy(), atol=1e-5)
+
+
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     module, inputs = networks.made(next(case for case in CASES if case.name == "transformer"), batch=2)
     for name in ("a", "b"):

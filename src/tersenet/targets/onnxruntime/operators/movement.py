@@ -54,7 +54,7 @@ def reshape(build: Lowering, node: fx.Node) -> str:
             return build.add("Squeeze", source, build.constant(np.array(kept, np.int64)))
         if name == "flatten.using_ints":
             return _flatten(build, node, source, int(given["start_dim"]) % rank, int(given["end_dim"]) % rank)
-    return build.reshape(source, shape_of(node))
+    return build.reshape(source, shape_of(node), before=shape_of(node.args[0]))  # type: ignore[arg-type]
 
 
 def _flatten(build: Lowering, node: fx.Node, source: str, start: int, end: int) -> str:
