@@ -1,0 +1,118 @@
+"""Published networks in the formats that they are published in, compressed from the command line and judged on real data.
+
+    python benchmarks/networks.py [WORD...]      networks whose names hold one of the words
+
+Each row is an artifact: quality, bytes and latency of float and int8 as the record has them. Where an integer file of the same network
+was published, ours is held against it: bytes, and time in turn within one process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from setting import published
+from setting.networks import BENCH, DATA
+from setting.results import Results
+
+import tersenet
+from tersenet.measure.latency import in_turn, prepared
+from tersenet.targets import table
+
+HERE = Path(__file__).resolve().parent
+TARGETS = ("onnxruntime", "litert", "executorch", "litert-micro")
+SECONDS = 6.0
+SAMPLES = 300  # of the reference: one at a time in its interpreter
+
+
+def main() -> None:
+    if not DATA.exists():
+        print("networks: the published networks are in TERSENET_DATA, which is not there")
+        return
+    results = Results("networks", ("network", "target"))
+    for name, network in published.NETWORKS.items():
+        if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
+            continue
+        for target in TARGETS:
+            if not results.has(network=name, target=target):
+                results.put(network=name, target=target, **compressed(name, network, target))
+
+
+def compressed(name: str, network: published.Published, target: str) -> dict[str, Any]:
+    """One run of the command line, as a row."""
+    folder = BENCH / "published" / f"{published.file_of(network).stem}-{target}"
+    shutil.rmtree(folder, ignore_errors=True)
+    source = f"{HERE / 'setting' / 'published.py'}:{network.data}"
+    command = [str(Path(sys.executable).with_name("tersenet")), "compress", str(published.file_of(network)), "--data", source, "--to", target]
+    start = time.perf_counter()
+    surroundings = {**os.environ, "PYTHONPATH": str(HERE), "TERSENET_DATA": str(DATA)}
+    done = subprocess.run([*command, "--out", str(folder), *network.options], capture_output=True, text=True, env=surroundings, check=False)
+    if done.returncode:
+        return {"refused": done.stderr.strip().splitlines()[-1][:600]}
+    record = json.loads((folder / "report.json").read_text())
+    (artifact,) = record["artifacts"]
+    row = {
+        "metric": artifact["quality"]["metric"],
+        "float_quality": artifact["float"]["quality"],
+        "quality": artifact["quality"]["value"],
+        "drop_points": artifact["quality"]["drop_points"],
+        "drop_points_ci95": artifact["quality"]["drop_points_ci95"],
+        "n": artifact["quality"]["n"],
+        "float_bytes": artifact["float"]["bytes"],
+        "bytes": artifact["bytes"],
+        "float_ms": (artifact["float"]["latency_ms"] or {}).get("median"),
+        "ms": (artifact["latency_ms"] or {}).get("median"),
+        "speedup": artifact["speedup"],
+        "agreement": artifact["agreement"],
+        "float_ops": [f"{operator['op']}: {operator['why']}" for operator in artifact["float_ops"]][:8],
+        "compress_seconds": round(time.perf_counter() - start, 1),
+    }
+    if target == "litert" and network.reference:
+        row["reference"] = against(folder / artifact["path"], DATA / network.reference, network)
+    return row
+
+
+def against(path: Path, reference: Path, network: published.Published) -> dict[str, Any]:
+    """The published integer file on the same samples, and its time against ours."""
+    data: tersenet.Data = getattr(published, network.data)()
+    ours, theirs = opened(path), opened(reference)
+    samples = [_stored(arrays[0], ours) for arrays, _ in data.evaluation.batches(1)][:SAMPLES]
+    scores = [np.concatenate([np.asarray(artifact(sample)).reshape(1, -1) for sample in samples]) for artifact in (ours, theirs)]
+    batches = [[sample] for sample in samples[:8]]
+    timed = in_turn(prepared(theirs, batches), prepared(ours, batches), threads=1, seconds=SECONDS, least=200, most=4000)
+    low, high = timed.speedup_ci95 or (timed.speedup, timed.speedup)
+    found: dict[str, Any] = {
+        "bytes": reference.stat().st_size,
+        "time_ratio": round(1 / timed.speedup, 4),
+        "ci95": [round(1 / high, 4), round(1 / low, 4)],
+    }
+    labels = data.evaluation.labels
+    if labels is not None:
+        right = [(score.argmax(1) == labels[: len(score)]).astype(float) for score in scores]
+        gap = right[1] - right[0]
+        found |= {"n": len(gap), "behind_points": round(100 * float(gap.mean()), 2), "interval": round(196 * float(gap.std() / np.sqrt(len(gap))), 2)}
+    return found
+
+
+def opened(path: Path) -> tersenet.Artifact:
+    """A file in its runtime, which takes what the file itself takes."""
+    target = table.target_of(path)
+    session = table.runner(target).load(path, 1)
+    return tersenet.Artifact(path, target.name, session, session.inputs)
+
+
+def _stored(images: np.ndarray, artifact: tersenet.Artifact) -> np.ndarray:
+    """Images of a network whose channels come first, as its file takes them."""
+    wanted = artifact.inputs[0].shape
+    return images if images.ndim != 4 or images.shape[1:] == tuple(wanted[1:]) else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+if __name__ == "__main__":
+    main()
