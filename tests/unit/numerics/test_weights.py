@@ -49,9 +49,7 @@ def test_minmax_puts_the_largest_magnitude_on_the_last_integer() -> None:
     assert single.axis is None and single.scale == (max(encoding.scale),)
 
 
-@pytest.mark.parametrize(
-    "scheme", [PER_CHANNEL, PER_TENSOR, Scheme("int4", symmetric=True, granularity="per-channel", restricted=True), Scheme("uint8")]
-)
+@pytest.mark.parametrize("scheme", [PER_CHANNEL, PER_TENSOR, Scheme("int4", symmetric=True, granularity="per-channel"), Scheme("uint8")])
 def test_mse_is_never_worse_and_at_low_precision_better(scheme: Scheme) -> None:
     weight = random_weight(1, 6, 64)
     searched, spanned = error(weight, weight_encoding(weight, scheme, method="mse")), error(weight, weight_encoding(weight, scheme))
