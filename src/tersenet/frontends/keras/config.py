@@ -210,7 +210,7 @@ def value(serialized: Any, depth: int = 0) -> Any:
     if not isinstance(config, Mapping):
         raise ModelError(f"an argument of a call is a {str(kind)[:80]} without a configuration")
     if kind == "__keras_tensor__":
-        return _legacy(config["keras_history"])
+        return _legacy(config.get("keras_history"))
     if kind in {"__tensor__", "__numpy__"}:
         return np.asarray(config["value"], dtype=config["dtype"])
     if kind == "__slice__":

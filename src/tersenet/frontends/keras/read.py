@@ -30,6 +30,7 @@ from tersenet.model import Model
 ENDINGS = (".keras", ".h5", ".hdf5")
 LARGEST_EXAMPLE = 1 << 28  # elements of an example input: 1 GB of floats
 _BATCH = 2
+_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
 
 
 class KerasFrontend:
@@ -93,6 +94,8 @@ def _read(source: Any, reading: Reading, layers: Mapping[str, Convert]) -> Model
 def _named(path: Path, read: Callable[[], Model]) -> Model:
     try:
         return read()
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is damaged: its configuration is not one that Keras writes ({type(error).__name__}: {str(error)[:80]}).") from error
     except ModelError as error:
         text = str(error).rstrip(".")
         raise error if str(path) in text else ModelError(f"{path}: {text}.") from error

@@ -69,26 +69,24 @@ def stripped(layer: Layer) -> torch.nn.Module:
     """
     if layer.kind == INPUT:
         low, high = _range(layer.weights, [name.removesuffix("_min") for name in layer.weights.children if name.endswith("_min")])
-        return torch.nn.Identity() if low is None else Rounded(torch.nn.Identity(), low, high)
+        return torch.nn.Identity() if low is None else rounded(torch.nn.Identity(), low, high)
     entry = _plain(layer.config.get("layer"))
     inside = layer.inner(entry, "layer", layer.input_shapes)
     if layer.kind == PRUNED:
         return _pruned(layer, entry, inside)
     low, high = _range(layer.weights, _RANGES)
-    return inside if low is None else Rounded(inside, low, high)
+    return inside if low is None else rounded(inside, low, high)
 
 
-class Rounded(torch.nn.Module):
-    """A layer whose result lies on an 8-bit grid: the mark that it leaves in the traced graph becomes an annotation."""
+def rounded(module: torch.nn.Module, low: float, high: float) -> torch.nn.Module:
+    """The module with its result on an 8-bit grid: the mark that this leaves in the traced graph becomes an annotation."""
+    grid = encode(low, high, Scheme("int8"))
 
-    def __init__(self, inner: torch.nn.Module, low: float, high: float) -> None:
-        super().__init__()
-        self.inner = inner
-        grid = encode(low, high, Scheme("int8"))
-        self.scale, self.zero_point = grid.scale[0], grid.zero_point[0]
+    def mark(_: torch.nn.Module, __: Any, result: torch.Tensor) -> torch.Tensor:
+        return torch.fake_quantize_per_tensor_affine(result, grid.scale[0], grid.zero_point[0], -128, 127)
 
-    def forward(self, *inputs: torch.Tensor, **named: Any) -> torch.Tensor:
-        return torch.fake_quantize_per_tensor_affine(self.inner(*inputs, **named), self.scale, self.zero_point, -128, 127)
+    module.register_forward_hook(mark)  # no module around it: parameters keep their names
+    return module
 
 
 def _range(weights: Weights, names: Sequence[str]) -> tuple[Any, Any]:

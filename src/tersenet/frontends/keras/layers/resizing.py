@@ -13,6 +13,7 @@ from tersenet.frontends.keras.layer import Layer
 from tersenet.frontends.keras.layers.arguments import axis_size, channels_last, choice, flag, input_shape, number, sizes, title, whole
 from tersenet.frontends.keras.layers.order import floating, to_first, to_last
 
+LARGEST = 1 << 16  # pixels a side; more is a damaged configuration
 # Why an interpolation is refused.
 INEXACT = {
     "bicubic": "Keras computes it with a = -0.5 on TensorFlow and JAX and with a = -0.75 on torch, so that the file does not say what it is",
@@ -165,9 +166,16 @@ def _image_sizes(layer: Layer) -> tuple[int, int]:
     return axis_size(layer, shape, 1 if last else 2), axis_size(layer, shape, 2 if last else 3)
 
 
+def _target(layer: Layer) -> tuple[int, int]:
+    found = (whole(layer, "height"), whole(layer, "width"))
+    if max(found) > LARGEST:
+        raise ModelError(f"{title(layer)} must make images of at most {LARGEST} pixels a side, got {found}.")
+    return found
+
+
 def resizing(layer: Layer) -> nn.Module:
     """``Resizing``."""
-    have, target, mode = _image_sizes(layer), (whole(layer, "height"), whole(layer, "width")), _interpolation(layer, "bilinear")
+    have, target, mode = _image_sizes(layer), _target(layer), _interpolation(layer, "bilinear")
     crop, frame = flag(layer, "crop_to_aspect_ratio", False), flag(layer, "pad_to_aspect_ratio", False)
     if crop and frame:
         raise ModelError(f"{title(layer)} must not have both crop_to_aspect_ratio and pad_to_aspect_ratio.")
@@ -178,7 +186,7 @@ def resizing(layer: Layer) -> nn.Module:
 
 def center_crop(layer: Layer) -> nn.Module:
     """``CenterCrop``; an image that is too small is resized after it is cut to the shape of the target."""
-    (height, width), rows, columns = _image_sizes(layer), whole(layer, "height"), whole(layer, "width")
+    (height, width), (rows, columns) = _image_sizes(layer), _target(layer)
     if height >= rows and width >= columns:
         part = Frame((height - rows) // 2, (width - columns) // 2, rows, columns)
     else:
@@ -188,7 +196,7 @@ def center_crop(layer: Layer) -> nn.Module:
 
 def random_crop(layer: Layer) -> nn.Module:
     """``RandomCrop`` of images that have its size: what it does to others in evaluation differs between Keras 2 and 3."""
-    target = (whole(layer, "height"), whole(layer, "width"))
+    target = _target(layer)
     if _image_sizes(layer) != target:
         raise ModelError(
             f"{title(layer)} gets images of {_image_sizes(layer)} for its {target}: in evaluation Keras 2 resizes them and Keras 3 leaves them; "

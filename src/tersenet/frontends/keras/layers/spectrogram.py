@@ -28,7 +28,7 @@ from tersenet.frontends.keras.layers.arguments import (
 from tersenet.frontends.keras.layers.windows import padded, same
 
 LEAST = 1e-7  # of Keras, under a root and a logarithm
-LONGEST = 8192  # samples of one transform; more is a damaged configuration, whose kernels would fill the memory
+LONGEST = 4096  # samples of one transform; more is a damaged configuration, whose kernels would fill the memory
 # The mel scale of HTK.
 BREAK_HERTZ, HIGH_QUOTIENT = 700.0, 1127.0
 
@@ -168,9 +168,11 @@ def waves(length: int, window: np.ndarray) -> np.ndarray:
     """The real Fourier transform of `length` samples under a window in their middle, as kernels of a convolution: (2 * frequencies, 1, length)."""
     before = (length - len(window)) // 2
     frame = np.pad(window, (before, length - len(window) - before))
-    # The product of frequency and place modulo the length, for the angle to be exact.
-    turns = np.outer(np.arange(length // 2 + 1), np.arange(length)) % length * (2 * np.pi / length)
-    return (np.concatenate([np.cos(turns), -np.sin(turns)]) * frame)[:, None]
+    # Angles come back after a whole turn: the product of frequency and place modulo the length names one of as many as there are samples.
+    turns = np.outer(np.arange(length // 2 + 1, dtype=np.int32), np.arange(length, dtype=np.int32)) % length
+    angles = 2 * np.pi * np.arange(length) / length
+    tables = (np.cos(angles).astype(np.float32), -np.sin(angles).astype(np.float32))
+    return np.concatenate([table[turns] for table in tables])[:, None] * frame.astype(np.float32)
 
 
 def mel_bands(frequencies: int, count: int, rate: float, limits: tuple[float, float]) -> np.ndarray:
