@@ -80,6 +80,7 @@ REFUSALS: list[tuple[str, dict[str, Any], tuple[tuple[int | None, ...], ...], st
     ("Resizing", {"height": 4, "width": 4, "interpolation": "bicubic"}, ((None, 8, 8, 3),), "a = -0.75"),
     ("Resizing", {"height": 4, "width": 4, "crop_to_aspect_ratio": True, "pad_to_aspect_ratio": True}, ((None, 8, 8, 3),), "both"),
     ("Resizing", {"height": 4, "width": 4}, ((None, None, 8, 3),), "known size"),
+    ("Resizing", {"height": 10**9, "width": 4, "interpolation": "nearest"}, ((None, 8, 8, 3),), "65536 pixels"),
     ("UpSampling2D", {"interpolation": "lanczos3"}, ((None, 8, 8, 3),), "Lanczos"),
     ("MelSpectrogram", {"fft_length": 10**6}, ((None, 100),), "fft_length"),
     ("Reshape", {"target_shape": [5]}, ((None, 4),), "4 values are not 5"),
