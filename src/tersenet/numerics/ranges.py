@@ -49,6 +49,20 @@ class MinMax:
         return observed(self.low, self.high)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A range that is known already, whatever is seen."""
+
+    low: float
+    high: float
+
+    def observe(self, tensor: Tensor) -> None:
+        """Nothing to learn."""
+
+    def range(self, scheme: Scheme) -> tuple[float, float]:
+        return self.low, self.high
+
+
 @dataclass
 class MovingAverage:
     """Exponential averages of the smallest and the largest value of each batch (Jacob et al. 2018, section 3.1).

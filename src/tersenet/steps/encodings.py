@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, fx
 
 from tersenet.capabilities import Capabilities, Kernel
 from tersenet.graph.gates import matrices
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, constant, is_constant, outputs, shape_of
-from tersenet.numerics.affine import bias_encoding, encode, fit_bias
+from tersenet.numerics.affine import bias_encoding, encode, fake_quantize, fit_bias
 from tersenet.numerics.ranges import Estimator
 from tersenet.numerics.weights import weight_encoding
 from tersenet.plan import QuantizationPlan, Unit
@@ -31,6 +32,7 @@ class Choice:
         symmetric: activations on symmetric grids.
         power_of_two: all scales are powers of two.
         full_range: weights may use the lowest integer.
+        source: the grid that the weight lay on in the file that it came from.
     """
 
     weights: str = "int8"
@@ -41,6 +43,7 @@ class Choice:
     symmetric: bool = False
     power_of_two: bool = False
     full_range: bool = False
+    source: Encoding | None = None
 
 
 def fill(
@@ -60,7 +63,7 @@ def fill(
     units = {}
     for anchor, (nodes, kernel) in placement.units.items():
         weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
-        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves, kernel.dynamic)
+        units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves, kernel.dynamic, kernel.rounding)
     return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators)
 
 
@@ -135,12 +138,25 @@ def _weights(
     # one output for each input channel: such kernels add nothing up across channels, and no pairs
     alone = kind.startswith("depthwise") and weight.shape[0] == arguments["groups"]
     adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not alone
-    encoding = weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
+    kept = None if adds_pairs else source_encoding(weight, scheme, axis, choice.source)
+    encoding = kept or weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
     if arguments["bias"] is None or kernel.bias == "float":
         return {"weight": encoding}
     source = values[arguments["input"].name]
     encoding = fit_bias(constant(module, arguments["bias"]), source, encoding)
     return {"weight": encoding, "bias": bias_encoding(source, encoding)}
+
+
+def source_encoding(weight: Tensor, scheme: Scheme, axis: int, source: Encoding | None) -> Encoding | None:
+    """The grid of the source in a kernel's own scheme; None where it is no such grid, or the weight does not lie on it any more."""
+    if source is None or any(source.zero_point) or source.scheme.bits > scheme.bits or scheme.power_of_two or scheme.granularity == "per-group":
+        return None
+    channels = weight.shape[axis] if scheme.granularity == "per-channel" else 1
+    if source.axis is not None and (source.axis != axis or len(source.scale) != channels):
+        return None
+    scales = source.scale if source.axis is not None else source.scale * channels
+    encoding = Encoding(scheme, scales, (0,) * channels, axis if scheme.granularity == "per-channel" else None, "weight")
+    return encoding if torch.allclose(fake_quantize(weight, encoding), weight, rtol=1e-4, atol=1e-3 * max(scales)) else None
 
 
 def _alone(weight: Tensor, gates: int, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Encoding:

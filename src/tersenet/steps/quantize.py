@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
+from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
 from tersenet.errors import RecipeError, UnsupportedError, unknown
 from tersenet.graph.deploy import deployable
-from tersenet.graph.operators import kind_of
-from tersenet.graph.walk import calls, is_constant, layer_of
+from tersenet.graph.operators import WEIGHT_AXIS, kind_of
+from tersenet.graph.walk import bind, calls, is_constant, layer_of
 from tersenet.model import Model
-from tersenet.numerics.ranges import Estimator, estimator
+from tersenet.numerics.ranges import Estimator, Given, estimator
 from tersenet.numerics.weights import METHODS
 from tersenet.plan import QuantizationPlan
 from tersenet.schemes import GRANULARITIES
@@ -77,6 +78,8 @@ class Quantize(Step):
         full_range: weights may use the lowest integer ([-128, 127]), where the runtime's kernels allow it.
         keep_float: patterns of layers that stay in float.
         overrides: other numbers for some layers; the last that matches a layer wins.
+        take_over: what the source had on a grid (the model's annotations) keeps it: values their ranges, which are not calibrated then, weights
+            their scales, where the kernel can have them.
         batch_size: samples that are calibrated at once.
     """
 
@@ -94,6 +97,7 @@ class Quantize(Step):
     full_range: bool = False
     keep_float: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
+    take_over: bool = True
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -130,7 +134,7 @@ class Quantize(Step):
         if not context.capabilities:
             raise RecipeError("quantize needs at least one runtime to quantize for; none was given.")
         module = deployable(model)
-        matches = _Matches(module, self)
+        matches = _Matches(module, self, model.annotations if self.take_over else Annotations())
         placements = [place(module, table, matches.forced, matches.activations) for table in context.capabilities]
         estimators = _estimators(placements, matches)
         batches = _batches(part, min(self.batch_size, _batch_limit(model)))
@@ -142,7 +146,8 @@ class Quantize(Step):
             _check_integers_only(plan, table)
             _merge(plans, plan)
         skipped = (*_skipped(module, plans), *_not_followed(self, plans, context.capabilities))
-        return StepResult(replace(model, plans=tuple(plans)), tuple(_changes(module, plans)), skipped)
+        changed = (*_changes(module, plans), *_taken_over(plans, matches.source, module))
+        return StepResult(replace(model, plans=tuple(plans)), changed, skipped)
 
 
 def _override(value: Any) -> Override:
@@ -178,8 +183,9 @@ def _check_name(what: str, name: str, known: Any) -> None:
 class _Matches:
     """What the step says about each node, patterns resolved; a pattern that matches nothing is an error."""
 
-    def __init__(self, module: fx.GraphModule, step: Quantize) -> None:
+    def __init__(self, module: fx.GraphModule, step: Quantize, source: Annotations) -> None:
         self.step = step
+        self.source = source
         self.overrides: dict[str, list[Override]] = {}
         self.forced: dict[str, str] = {}
         names = {node: {node.name, layer_of(node), kind_of(node)} for node in calls(module)}
@@ -201,7 +207,9 @@ class _Matches:
         return next((value for entry in reversed(self.overrides.get(name, [])) if (value := getattr(entry, field))), default)
 
     def ranges(self, name: str) -> Estimator:
-        """A fresh estimator for a value."""
+        """A fresh estimator for a value; what the source knew needs none."""
+        if name in self.source.values:
+            return Given(*self.source.values[name].range)
         chosen = self._last(name, "ranges", self.step.ranges)
         return estimator(chosen, **(dict(self.step.range_numbers) if chosen == self.step.ranges else {}))
 
@@ -218,6 +226,7 @@ class _Matches:
             symmetric=step.symmetric,
             power_of_two=step.power_of_two,
             full_range=step.full_range,
+            source=self.source.weights.get(_weight_name(node)),
         )
 
 
@@ -280,6 +289,26 @@ def _changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[
         yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
         for unit in alone:
             yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
+
+
+def _weight_name(node: fx.Node) -> str:
+    """The parameter that is an operator's weight; "" where it has none."""
+    weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
+    return str(weight.target) if isinstance(weight, fx.Node) and is_constant(weight) else ""
+
+
+def _taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
+    """What kept the grid that the source had."""
+    for plan in plans:
+        values = [name for name in plan.values if name in source.values]
+        weights = []
+        for node in calls(module):
+            unit, grid = plan.units.get(node.name), source.weights.get(_weight_name(node)) if node.name in plan.units else None
+            if unit is not None and grid is not None and "weight" in unit.weights and set(unit.weights["weight"].scale) == set(grid.scale):
+                weights.append(node.name)
+        if values or weights:
+            listed = ", ".join([*values, *weights])
+            yield Change(f"grids of the source ({', '.join(plan.serves)})", f"{len(values)} values and {len(weights)} weights keep them: {listed}")
 
 
 def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
