@@ -42,11 +42,17 @@ def _reshape(node: Node, values: list[Value], known: list[Sizes | None], batch: 
     axis = open_axes[0]
     sizes = [data.shape[place] if size == 0 and place < axis else size for place, size in enumerate(wanted.flat)]
     before = math.prod(data.shape[:axis])
-    places = [place for place, size in enumerate(sizes) if size == batch and -1 not in sizes[:place] and math.prod(sizes[:place]) == before]
-    if not places:
+    starts = [place for place in range(len(sizes)) if -1 not in sizes[:place] and math.prod(sizes[:place]) == before]
+    within = before * (data.shape[axis].node.hint // count.node.hint)  # an axis of 7 times the batch may have it inside: (7, B)
+    prefixes = [math.prod(sizes[:place]) for place in range(len(sizes)) if -1 not in sizes[:place]]
+    exact = [place for place, prefix in enumerate(prefixes) if sizes[place] == batch and before <= prefix <= within]
+    if exact:
+        chosen = min(exact, key=lambda place: abs(place - axis))
+    elif starts:  # merged with what comes after it (heads), or before it where that is the last axis, which holds features
+        chosen = starts[-1] - 1 if starts[-1] == len(sizes) - 1 and starts[-1] else starts[-1]
+    if not starts or sizes[chosen] == -1 or sizes[chosen] % batch:
         return values, known
-    chosen = min(places, key=lambda place: abs(place - axis))
-    made = Sizes.of([count if place == chosen else size for place, size in enumerate(sizes)])
+    made = Sizes.of([size // batch * count if place == chosen else size for place, size in enumerate(sizes)])
     return [data, made], [known[0], made]
 
 

@@ -12,7 +12,7 @@ import torch
 from tersenet.errors import ModelError, TersenetError
 from tersenet.frontends.onnx.node import Node, Operator
 from tersenet.frontends.onnx.program import Operation
-from tersenet.frontends.onnx.sizes import ARITHMETIC, SOURCES, Sizes
+from tersenet.frontends.onnx.sizes import ARITHMETIC, MOVEMENTS, SOURCES, Sizes
 from tersenet.frontends.onnx.table import CUSTOM, OPERATORS, REFUSED
 from tersenet.graph.explain import first_line
 
@@ -94,7 +94,11 @@ def _sizes(node: Node, values: Sequence[Value], known: Sequence[Sizes | None]) -
         return None
     if node.kind in SOURCES and isinstance(values[0], torch.Tensor):
         return SOURCES[node.kind](node, values[0])
-    begins = node.kind in ARITHMETIC and any(isinstance(value, Sizes) for value in values)
+    if node.kind in MOVEMENTS:  # how they move sizes must be plain numbers; anything else is a matter of tensors
+        plain = all(isinstance(number, int) for entry in known[1:] if entry is not None for number in entry.flat)
+        begins = isinstance(values[0], Sizes) and plain
+    else:
+        begins = node.kind in ARITHMETIC and any(isinstance(value, Sizes) for value in values)
     if begins and all(value is None or number is not None for value, number in zip(values, known, strict=True)):
         return ARITHMETIC[node.kind](node, *known)
     return None

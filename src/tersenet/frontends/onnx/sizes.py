@@ -256,3 +256,5 @@ ARITHMETIC: Mapping[str, Callable[..., Sizes | tuple[Sizes, ...] | None]] = {
 }
 # What makes sizes of tensors.
 SOURCES: Mapping[str, Callable[[Node, torch.Tensor], Sizes]] = {"Shape": shape, "Size": size}
+# Those among them that only move numbers, as their further inputs say.
+MOVEMENTS = frozenset({"Expand", "Gather", "ReduceProd", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"})
