@@ -72,6 +72,8 @@ WORDS: Mapping[str, Words] = {
         between="、",
     ),
 }
+# Forms of several operators that the frontend itself makes.
+OWN = "tersenet."
 # What can be read only where all of its inputs are constants.
 OF_CONSTANTS = ("NonZero", "Unique")
 
@@ -79,7 +81,7 @@ OF_CONSTANTS = ("NonZero", "Unique")
 def page(language: str) -> str:
     """The whole page."""
     words, since = WORDS[language], _since()
-    names = sorted(OPERATORS, key=_order)
+    names = sorted((name for name in OPERATORS if not name.startswith(OWN)), key=_order)
     converted = [f"| `{name}` | {since.get(name, 1)} | {_limits(name, OPERATORS[name], words)} |" for name in names]
     refused = [f"| `{name}` | {since.get(name, 1)} | {REFUSED[name]} |" for name in sorted(REFUSED, key=_order)]
     parts = [
