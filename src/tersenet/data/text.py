@@ -92,7 +92,7 @@ def _opened(way: Text) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingDependencyError("texts need the tokenizers package, which is not installed: pip install 'tersenet[transformers]'") from error
+        raise MissingDependencyError("texts need the tokenizers package, which is not installed: pip install 'tersenet[data]'") from error
     if not way.content:
         raise DataError(f"the tokenizer's file {way.tokenizer} is missing; it lies beside the manifest of the run that made the network's file.")
     if digest(way.content) != way.sha256:
