@@ -20,6 +20,7 @@ FACE = {
     "Settings": "tersenet.journey",
     "ExportOptions": "tersenet.target",
     "load": "tersenet.frontends.table",
+    "load_keras": "tersenet.frontends.keras.read",
     "Model": "tersenet.model",
     "Data": "tersenet.data.parts",
     "Task": "tersenet.data.tasks",

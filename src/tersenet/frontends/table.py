@@ -25,7 +25,7 @@ FRONTENDS: Mapping[str, tuple[str, str]] = {
 }
 # Endings that later versions read -> whose format it is.
 PLANNED: Mapping[str, str] = {}
-KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, a Transformers folder, or a .pt2 file"
+KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, a Transformers folder, or a .keras, .h5, .onnx, .tflite or .pt2 file"
 _NOT_YET = "this version does not read {} networks yet; it reads torch modules (file.py:name) and .pt2 files."
 
 

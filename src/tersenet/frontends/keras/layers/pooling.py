@@ -18,6 +18,8 @@ MEANS: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d)
 ADAPTIVE_MAXIMA: tuple[Callable[..., Tensor], ...] = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 ADAPTIVE_MEANS: tuple[Callable[..., Tensor], ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
+MOST_PIECES = 64  # slices that adaptive pooling may be written as; above, it stays one operator
+
 
 def pooled(x: Tensor, maximum: bool, window: Sequence[int], strides: Sequence[int], is_same: bool = False) -> Tensor:
     """The largest value or the mean of each window of (batch, channels, ...); what is padded counts for neither.
@@ -71,6 +73,16 @@ def _pooling(layer: Layer, rank: int, maximum: bool) -> nn.Module:
     return Pooling(maximum, window, sizes(layer, "strides", rank, window), is_same, channels_last(layer))
 
 
+def divided(x: Tensor, maximum: bool, output_size: Sequence[int]) -> Tensor:
+    """The largest value or the mean of windows of uneven sizes that cover (batch, channels, ...), axis by axis: runtimes have no operator for it."""
+    for axis, count in enumerate(output_size, start=2):
+        have = x.shape[axis]
+        edges = [(have * place // count, -(-have * (place + 1) // count)) for place in range(count)]
+        pieces = [x.narrow(axis, first, last - first) for first, last in edges]
+        x = torch.cat([piece.amax(axis, keepdim=True) if maximum else piece.mean(axis, keepdim=True) for piece in pieces], axis)
+    return x
+
+
 class Adaptive(nn.Module):
     """The largest value or the mean of as many windows as are asked for."""
 
@@ -87,6 +99,8 @@ class Adaptive(nn.Module):
         if all(isinstance(have, int) and have % want == 0 for have, want in pairs):  # every runtime has plain windows
             window = [have // want for have, want in pairs]
             return to_last(pooled(x, self.maximum, window, window), self.last)
+        if sum(self.output_size) <= MOST_PIECES and all(isinstance(have, int) for have, _ in pairs):
+            return to_last(divided(x, self.maximum, self.output_size), self.last)
         return to_last(self.operator(x, self.output_size), self.last)
 
 
