@@ -111,8 +111,8 @@ def _why_float(module: fx.GraphModule, node: fx.Node, capabilities: Capabilities
         return MAKES_NO_FLOATS
     if kind == "getitem":
         source: fx.Node = node.args[0]  # type: ignore[assignment]
-        why = _why_float(module, source, capabilities, forced, activations)
-        return why or (MAKES_NO_FLOATS if capabilities.kernels[kind_of(source)].dynamic else "")
+        integers = not _why_float(module, source, capabilities, forced, activations) and not capabilities.kernels[kind_of(source)].dynamic
+        return "" if integers else MAKES_NO_FLOATS
     kernel = capabilities.kernels.get(kind)
     if kernel is None:
         return capabilities.why_float(kind)

@@ -5,6 +5,7 @@ import platform
 import pytest
 
 from tersenet.errors import RecipeError
+from tersenet.graph.gates import GATES
 from tersenet.graph.operators import KINDS, WEIGHT_AXIS
 from tersenet.targets.onnxruntime import capabilities as rooms
 from tersenet.targets.onnxruntime.capabilities import KERNELS, SATURATES, capabilities, this_cpu
@@ -14,7 +15,8 @@ from tersenet.targets.onnxruntime.operators.table import BUILDERS
 def test_it_speaks_of_kinds_that_exist_and_can_be_written() -> None:
     assert set(KERNELS) <= KINDS
     assert set(KERNELS) <= set(BUILDERS)
-    assert {kind for kind, kernel in KERNELS.items() if kernel.weights} <= set(WEIGHT_AXIS)
+    assert {kind for kind, kernel in KERNELS.items() if kernel.weights and not kernel.dynamic} <= set(WEIGHT_AXIS)
+    assert {kind for kind, kernel in KERNELS.items() if kernel.dynamic} <= set(GATES)
 
 
 def test_builders_are_for_kinds_that_exist() -> None:
