@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from tersenet.graph.build import call, infer
+from tersenet.graph.build import call
 from tersenet.graph.operators import ACTIVATIONS, kind_of
 from tersenet.graph.walk import add_constant, bind, calls, constant, copy, is_constant, rebind, shape_of, tensor_inputs
 
@@ -136,8 +136,11 @@ def _permuted_input(node: fx.Node) -> fx.Node | None:
 
 
 def _after(module: fx.GraphModule, node: fx.Node, order: Order) -> None:
-    """`node` has been given what lay before a permute: the permute goes behind it."""
-    node.meta["val"] = infer(node)
+    """`node` has been given what lay before a permute: the permute goes behind it.
+
+    Its shape is that of before, turned back; working it out again could fix sizes that are open.
+    """
+    node.meta["val"] = node.meta["val"].permute(_inverse(order))
     if order == tuple(range(len(order))):
         return
     following = node.next
@@ -248,7 +251,7 @@ def _through_one_axis(module: fx.GraphModule, node: fx.Node, source: fx.Node) ->
 
 
 def _behind_pieces(module: fx.GraphModule, node: fx.Node, order: Order) -> None:
-    node.meta["val"] = infer(node)
+    node.meta["val"] = type(node.meta["val"])(part.permute(_inverse(order)) for part in node.meta["val"])
     for piece in list(node.users):
         _after(module, piece, order)
 
@@ -352,7 +355,6 @@ def _flatten_into_linear(module: fx.GraphModule, node: fx.Node, source: fx.Node,
         rebind(layer, weight=add_constant(module, name, constant(module, weight)[:, places].contiguous(), layer, weight))
     node.target, node.kwargs = aten.reshape.default, {}
     node.args = (source.args[0], [-1, features])
-    node.meta["val"] = infer(node)
 
 
 def _linear_readers(node: fx.Node) -> list[fx.Node]:

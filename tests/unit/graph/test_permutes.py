@@ -96,6 +96,9 @@ def test_channels_last_networks_are_turned_at_their_ends_alone(network: type[nn.
     model = tn.load(module, (torch.rand(shape),))
     deployed = deployable(model)
     assert _permutes(deployed) == left
+    assert not isinstance(deployed.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0], int), "the batch is still open"
+    for node in deployed.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default):
+        assert str(node.meta["val"].shape[0]) == str(deployed.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0])
     images = torch.rand(3, *shape[1:])
     torch.testing.assert_close(deployed(images)[0], module(images), rtol=1e-5, atol=1e-5)
     assert not any(kind_of(node) == "batch_norm" for node in deployed.graph.nodes)
