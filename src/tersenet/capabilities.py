@@ -21,6 +21,8 @@ class Kernel:
         bias: the type that the bias is stored in, ``int32`` (scale = input scale x weight scale) or ``float``.
         halves: how a mean over a window is rounded where it falls between two integers: "even", "away" from zero (of the integers as they are
             stored), or "" where the kernel computes in floats.
+        rounding: of results: "nearest" (once, as floats do), or "twice" (in fixed point: after a product with a multiplier of 31 bits, and again
+            after its shift, as `tersenet.numerics.fixed_point` says of each kind).
         constant_operands: whether an operand may be a constant of the file.
         dynamic: for a kernel whose weights alone are integers in the file, what it does with the floats that it multiplies them by, at each run:
             "whole" (all that one product takes goes on one uint8 grid of its extremes and zero), "rows" (each row on an int8 grid of its largest
@@ -38,6 +40,7 @@ class Kernel:
     result: tuple[float, int] | None = None
     bias: str = "int32"
     halves: str = ""
+    rounding: str = "nearest"
     constant_operands: bool = True
     dynamic: str = ""
     given_states: bool = True

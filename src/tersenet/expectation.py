@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tersenet.data.parts import Data
+from tersenet.data.parts import Data, Part
 from tersenet.graph.cost import bytes_moved
 from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
@@ -26,13 +26,41 @@ LAYER_SAMPLES = 16
 LAYER_BATCH = 4
 
 
+Outputs = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclass
+class Simulated:
+    """Outputs of a simulation, computed when they are asked for: a slow runtime judges, and so compares, fewer samples than a fast one.
+
+    Args:
+        model: the simulation.
+        part: the samples.
+        progress: called with (done, total, what).
+    """
+
+    model: Model
+    part: Part
+    progress: Progress
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    outputs: Outputs = ()
+
+    def __call__(self, rows: np.ndarray) -> Outputs:
+        """Of some samples, in order; those of the last call are kept."""
+        if not np.isin(rows, self.rows).all():
+            self.outputs, _ = outputs_of(self.model, self.part[rows], progress=lambda done, total, _: self.progress(done, total, "simulating"))
+            self.rows = rows
+        places = np.searchsorted(self.rows, rows)
+        return self.outputs[places] if isinstance(self.outputs, np.ndarray) else [array[places] for array in self.outputs]
+
+
 @dataclass(frozen=True)
 class Expectation:
     """What a file should compute, and what is known of it.
 
     Args:
-        simulated: outputs of the simulation on some of the evaluation part; None where the network was not quantized.
-        rows: which samples those are, in order.
+        simulated: what the simulation makes of samples of the evaluation part; None where the network was not quantized.
+        rows: which samples are to be compared at most, in order.
         step: the scale of the first quantized output; None where it is float.
         float_ops: operators that stay in float, and why.
         layers: errors of each layer, by the value that it makes.
@@ -41,7 +69,7 @@ class Expectation:
         bytes_moved: weights and activations read and written in one run, in the types that the file keeps them in.
     """
 
-    simulated: np.ndarray | Sequence[np.ndarray] | None = None
+    simulated: Simulated | None = None
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     step: float | None = None
     float_ops: tuple[FloatOperator, ...] = ()
@@ -57,7 +85,7 @@ def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
 
 
 def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: int, progress: Progress, inside: bool = False) -> Expectation:
-    """Simulate a plan on the evaluation part and look at each layer.
+    """Make ready to simulate a plan on the evaluation part, and look at each layer.
 
     Args:
         model: the network.
@@ -72,12 +100,11 @@ def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: i
         return Expectation(bytes_moved=bytes_moved(graph))
     nodes = {node.name: node for node in graph.graph.nodes}
     rows = chosen_rows(len(data.evaluation), AGREEMENT_SAMPLES, seed)
-    simulated, _ = outputs_of(simulate(model, plan), data.evaluation[rows], progress=lambda done, total, _: progress(done, total, "simulating"))
     first = plan.values.get(outputs(graph)[0].name)
     batches = (arrays for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
     sample = data.evaluation.batch(slice(0, 1))[0]
     return Expectation(
-        simulated=simulated,
+        simulated=Simulated(simulate(model, plan), data.evaluation, progress),
         rows=rows,
         step=first.scale[0] if first else None,
         float_ops=tuple(FloatOperator(kind_of(nodes[name]), layer_of(nodes[name]), why) for name, why in plan.float_operators.items()),

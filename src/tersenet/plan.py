@@ -23,6 +23,7 @@ class Unit:
         weights: encodings of the anchor's constant arguments by their names in the operator's schema (``weight``, ``bias``; ``params.0`` is the
             first of a list).
         halves: how the kernel rounds a mean that falls between two integers (`tersenet.capabilities.Kernel`).
+        rounding: how it rounds results (the same).
         dynamic: what a kernel whose weights alone are integers does with the floats that it multiplies them by (the same); such a unit's inputs
             and result are not in the plan's values. "" for every other unit.
     """
@@ -32,6 +33,7 @@ class Unit:
     weights: Mapping[str, Encoding] = field(default_factory=dict)
     halves: str = ""
     dynamic: str = ""
+    rounding: str = "nearest"
 
     @property
     def anchor(self) -> str:
@@ -79,6 +81,7 @@ class QuantizationPlan:
                     "weights": {key: encoding.to_json() for key, encoding in unit.weights.items()},
                     "halves": unit.halves,
                     "dynamic": unit.dynamic,
+                    "rounding": unit.rounding,
                 }
                 for name, unit in self.units.items()
             },
@@ -95,6 +98,7 @@ class QuantizationPlan:
                 {key: Encoding.from_json(encoding) for key, encoding in unit["weights"].items()},
                 unit["halves"],
                 unit["dynamic"],
+                unit["rounding"],
             )
             for name, unit in record["units"].items()
         }

@@ -165,7 +165,7 @@ def _agreement(expected: Expectation, scores: Scores, judged: np.ndarray, data: 
     if expected.simulated is None:
         return None
     common = np.intersect1d(expected.rows, judged)
-    simulated = _rows(expected.simulated, np.searchsorted(expected.rows, common))
+    simulated = expected.simulated(common)
     measured = _rows(scores.outputs, np.searchsorted(judged, common))
     return agreement(simulated, measured, expected.step, classes=data.task.kind in ("classification", "agreement"))
 

@@ -12,9 +12,11 @@ from torch import fx
 
 from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
+from tersenet.graph.fixed_point import encodings_read, inserted, round_twice
 from tersenet.graph.gates import shape_of_layer, states_of
 from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
+from tersenet.numerics.fixed_point import requantized
 from tersenet.numerics.pooling import mean_of_integers
 from tersenet.numerics.recurrent import recurrent
 from tersenet.plan import QuantizationPlan, Unit
@@ -30,7 +32,12 @@ class Dialect(Protocol):
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
         """The same for a constant."""
 
-    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
+    def conversion(
+        self, module: fx.GraphModule, value: fx.Node, grids: tuple[Encoding | None, Encoding], before: fx.Node, unit: Unit | None
+    ) -> fx.Node:
+        """The same for a value that one unit reads on another grid than all others do (the first of `grids`)."""
+
+    def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
         """Change, in place, an operator that floats do not compute as the runtime's kernel does."""
 
 
@@ -54,7 +61,7 @@ def apply_plan(module: fx.GraphModule, plan: QuantizationPlan, dialect: Dialect)
         node = nodes[anchor]
         for name, encoding in unit.weights.items():
             set_argument(node, name, dialect.weight(module, argument(node, name), encoding, node, f"{anchor}.{name}"))
-        dialect.operator(node, unit, plan.values.get(unit.result))
+        dialect.operator(module, node, unit, plan)
     for name, encoding in plan.values.items():
         _everywhere(module, nodes[name], encoding, dialect)
     module.graph.eliminate_dead_code()
@@ -72,7 +79,9 @@ def _special_uses(module: fx.GraphModule, plan: QuantizationPlan, dialect: Diale
         def swap(child: fx.Node, reader: fx.Node = reader, wanted: int = int(position), encoding: Encoding = encoding) -> fx.Node:
             nonlocal count
             count += 1
-            return dialect.activation(module, child, encoding, reader) if count == wanted else child
+            if count != wanted:
+                return child
+            return dialect.conversion(module, child, (plan.values.get(child.name), encoding), reader, plan.units.get(reader.name))
 
         reader.args, reader.kwargs = fx.node.map_arg((reader.args, reader.kwargs), swap)
 
@@ -107,13 +116,25 @@ class Simulation:
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
         return add_constant(module, f"quantized.{name}", fake_quantize(constant(module, value), encoding), before, value)
 
-    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
-        """Means over windows are taken of integers, with the kernel's rounding of halves; an LSTM quantizes as it runs."""
-        held = bind(node)
+    def conversion(
+        self, module: fx.GraphModule, value: fx.Node, grids: tuple[Encoding | None, Encoding], before: fx.Node, unit: Unit | None
+    ) -> fx.Node:
+        first, second = grids
+        if first is not None and unit is not None and unit.rounding == "twice":
+            value = inserted(module, requantized, value, ((first.scale[0], second.scale[0]),), before)
+        return self.activation(module, value, second, before)
+
+    def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
+        """Kernels' own rounding, of results and of halves in means over windows; an LSTM quantizes as it runs."""
+        result = plan.values.get(unit.result)
         if unit.dynamic not in ("", "never"):
+            held = bind(node)
             arguments: Any = (held["input"], states_of(node), held["params"], shape_of_layer(node), unit.dynamic)
             node.target, node.args, node.kwargs = recurrent, arguments, {}
-        elif unit.halves and result is not None and unit.kind in ("avg_pool1d", "avg_pool2d") and held.get("divisor_override") is None:
+        elif unit.rounding == "twice" and result is not None:
+            round_twice(module, node, unit, encodings_read(node, plan), result)
+        elif unit.halves and result is not None and unit.kind in ("avg_pool1d", "avg_pool2d") and bind(node).get("divisor_override") is None:
+            held = bind(node)
             window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
             grid = (result.scale[0], result.zero_point[0], unit.halves)
             node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
@@ -159,7 +180,12 @@ class QuantizeDequantize:
         zeros = add_constant(module, f"zeros.{name}", torch.tensor(encoding.zero_point, dtype=torch.int64), before, value)
         return _insert(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before)
 
-    def operator(self, node: fx.Node, unit: Unit, result: Encoding | None) -> None:
+    def conversion(
+        self, module: fx.GraphModule, value: fx.Node, grids: tuple[Encoding | None, Encoding], before: fx.Node, unit: Unit | None
+    ) -> fx.Node:
+        return self.activation(module, value, grids[1], before)
+
+    def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
         """Nothing: runtimes see the pairs and choose their own kernels."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tersenet.capabilities import Capabilities, Kernel
 
 ACTIVATIONS = ("relu", "relu6", "clamp[-1,1]")
@@ -153,9 +155,18 @@ MICRO_REASONS = {
     "tile": "the interpreter for microcontrollers has no TILE",
 }
 MICRO_MEAN = Kernel(activations=BOTH, shares="result", halves="away")
+# What it computes in fixed point; all else moves integers, or looks them up in tables.
+ROUND_TWICE = frozenset(
+    {"conv2d", "depthwise_conv2d", "conv1d", "depthwise_conv1d", "conv_transpose2d", "conv_transpose1d", "linear", "matmul", "add", "sub", "mul"}
+    | {"relu", "relu6", "clamp", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"}
+    | {"resize_bilinear", "maximum", "minimum", "concat", "stack"}  # inputs of the last four are brought to one grid
+)
+MICRO_KERNELS = {
+    kind: replace(kernel, rounding="twice") if kind in ROUND_TWICE else kernel for kind, kernel in KERNELS.items() if kind not in MICRO_REASONS
+}
 LITERT_MICRO = Capabilities(
     name="litert-micro",
-    kernels={kind: kernel for kind, kernel in KERNELS.items() if kind not in MICRO_REASONS} | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
+    kernels=MICRO_KERNELS | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
     floats=frozenset(),
     reasons=MICRO_REASONS,
     integer_io=True,
