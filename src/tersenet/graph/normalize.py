@@ -188,7 +188,7 @@ def spell_convolutions(module: fx.GraphModule) -> None:
             uneven = [size % 2 for size in total]
             if any(uneven):
                 sides = [side for extra in reversed(uneven) for side in (0, extra)]
-                source = call(module, aten.pad.default, (source, sides), before=node, like=node)
+                source = call(module, aten.constant_pad_nd.default, (source, sides), before=node, like=node)  # aten.pad would fix an open batch
         node.args = (source, arguments["weight"], arguments["bias"], arguments["stride"], padding, arguments["dilation"], arguments["groups"])
         node.target = getattr(aten, name.partition(".")[0]).default
 
