@@ -43,14 +43,15 @@ def _reshape(node: Node, values: list[Value], known: list[Sizes | None], batch: 
     sizes = [data.shape[place] if size == 0 and place < axis else size for place, size in enumerate(wanted.flat)]
     before = math.prod(data.shape[:axis])
     starts = [place for place in range(len(sizes)) if -1 not in sizes[:place] and math.prod(sizes[:place]) == before]
-    within = before * (data.shape[axis].node.hint // count.node.hint)  # an axis of 7 times the batch may have it inside: (7, B)
+    size: Any = data.shape[axis]
+    within = before * (size.node.hint // count.node.hint)  # an axis of 7 times the batch may have it inside: (7, B)
     prefixes = [math.prod(sizes[:place]) for place in range(len(sizes)) if -1 not in sizes[:place]]
     exact = [place for place, prefix in enumerate(prefixes) if sizes[place] == batch and before <= prefix <= within]
     if exact:
         chosen = min(exact, key=lambda place: abs(place - axis))
     elif starts:  # merged with what comes after it (heads), or before it where that is the last axis, which holds features
         chosen = starts[-1] - 1 if starts[-1] == len(sizes) - 1 and starts[-1] else starts[-1]
-    if not starts or sizes[chosen] == -1 or sizes[chosen] % batch:
+    if (not starts and not exact) or sizes[chosen] in (0, -1) or sizes[chosen] % batch:  # 0 keeps the axis open as it is
         return values, known
     made = Sizes.of([size // batch * count if place == chosen else size for place, size in enumerate(sizes)])
     return [data, made], [known[0], made]

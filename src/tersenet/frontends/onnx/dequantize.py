@@ -24,6 +24,10 @@ def open_quantized(program: Program) -> None:
     opener = Opener(program, RULES)
     for block in list(blocks(program))[::-1]:
         opener.block(block)
+
+
+def scale_weights(program: Program) -> None:
+    """Scales that are multiplied in after a product of integers go into its weights: ``MatMulInteger``, ``Cast``, ``Mul``."""
     for block in blocks(program):
         _scale_weights(program, block)
 
@@ -252,7 +256,6 @@ RULES: Mapping[tuple[str, str], Rule] = {
 
 
 def _scale_weights(program: Program, block: Block) -> None:
-    """Scales that are multiplied in after a product of integers go into its weights: ``MatMulInteger``, ``Cast``, ``Mul``."""
     counts = readers(program)
     makers = {operation.outputs[0]: operation for operation in block.operations if operation.outputs}
     for operation in list(block.operations):

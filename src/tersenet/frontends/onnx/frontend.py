@@ -14,7 +14,7 @@ from tersenet.frontend import Reading
 from tersenet.frontends.onnx.activations import restore_activations
 from tersenet.frontends.onnx.batch import why_joined
 from tersenet.frontends.onnx.compute import check_known
-from tersenet.frontends.onnx.dequantize import open_quantized
+from tersenet.frontends.onnx.dequantize import open_quantized, scale_weights
 from tersenet.frontends.onnx.fold import fold
 from tersenet.frontends.onnx.inputs import declared_inputs, examples, fix_inputs, given_inputs, unique
 from tersenet.frontends.onnx.linear import spell_linear
@@ -61,6 +61,8 @@ def _read(source: Path, reading: Reading) -> Model:
     check_known([operation.node for operation in program.block.operations if not operation.branches])
     fold(program)
     open_quantized(program)
+    fold(program)
+    scale_weights(program)
     fold(program)
     spell_linear(program)
     spell_recurrent(program)

@@ -19,6 +19,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "Gather": ("weight",),
 }
 _WEIGHTED = ("", "weight", "bias")
+# What the frontend calls otherwise than the file.
+_WRITTEN: Mapping[str, tuple[str, ...]] = {"Linear": ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "QGemm")}
 
 
 def readable(name: str) -> str:
@@ -40,6 +42,9 @@ def constant_name(name: str, node: Node, place: int) -> str:
     role = roles[place] if place < len(roles) and roles[place] else "value"
     layer = layer_name(node)
     parts = layer.split(".")
-    if len(parts) > 1 and re.sub(r"_\d+$", "", parts[-1]) == node.kind:  # the old exporter of torch: layer1.conv1.Conv
+    if len(parts) > 1 and re.sub(r"_\d+$", "", parts[-1]) in (
+        node.kind,
+        *_WRITTEN.get(node.kind, ()),
+    ):  # torch: layer1.conv1.Conv
         layer = ".".join(parts[:-1])
     return f"{layer}.{role}"
