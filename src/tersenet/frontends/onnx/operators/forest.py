@@ -74,8 +74,6 @@ def forest(node: Node, of: str, targets: int, how: str) -> Forest:
     votes = _votes(count, targets, how)
     ids = _column(node, f"{of}_ids", np.int64)
     voters = zip(_column(node, f"{of}_treeids", np.int64, len(ids)), _column(node, f"{of}_nodeids", np.int64, len(ids)), strict=True)
-    if ids.size and not 0 <= ids.min() <= ids.max() < targets:
-        raise ModelError(f"a tree votes for target {ids.max()}, and there are {targets}.")
     _vote(votes, np.array([_found(place, *voter) for voter in voters], np.int64), ids, _column(node, f"{of}_weights", np.float32, len(ids)), how)
     return Forest(
         feature=np.where(leaf, 0, _column(node, "nodes_featureids", np.int64, count)),
@@ -141,13 +139,17 @@ def _found(place: Mapping[tuple[int, int], int], tree: int, number: int) -> int:
 
 
 def _roots(tree: np.ndarray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-    """The one node of each tree that no other leads to."""
+    """The one node of each tree that no other leads to; all others are below one."""
     everything = np.arange(len(tree))
     inner = (yes != everything) | (no != everything)
-    led_to = np.union1d(yes[inner], no[inner])
-    roots = np.setdiff1d(everything, led_to)
-    if len(roots) != len(np.unique(tree)):
-        raise ModelError("each tree of the file must have one root, and some have none or several.")
+    roots = np.setdiff1d(everything, np.union1d(yes[inner], no[inner]))
+    below, front = np.zeros(len(tree), bool), roots
+    while front.size:
+        below[front] = True
+        led_to = np.union1d(yes[front], no[front])
+        front = led_to[~below[led_to]]
+    if len(roots) != len(np.unique(tree)) or not below.all():
+        raise ModelError("each tree of the file must have one root that leads to all of its nodes, and some have none or several.")
     return roots
 
 
@@ -162,6 +164,8 @@ def _votes(nodes: int, targets: int, how: str) -> np.ndarray:
 
 
 def _vote(votes: np.ndarray, places: np.ndarray, targets: np.ndarray, weights: np.ndarray, how: str) -> None:
+    if targets.size and not 0 <= targets.min() <= targets.max() < votes.shape[1]:
+        raise ModelError(f"a tree votes for the targets {targets.min()} to {targets.max()}, and there are {votes.shape[1]}.")
     put = {"MIN": np.minimum, "MAX": np.maximum}.get(how, np.add)
     put.at(votes, (places, targets), weights)
 
