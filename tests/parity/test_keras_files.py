@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tersenet
 from keras_models import reference
+from tersenet.testing.frontend import check_frontend
 
 keras = pytest.importorskip("keras")
-import tersenet
-from tersenet.testing.frontend import check_frontend
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 # The .tflite of ad01 has other biases (its batch norms were updated once more), that of the streaming network is quantized.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import tersenet
 from keras_models import MODELS, made, reference
+from tersenet.testing.frontend import check_frontend
 
 keras = pytest.importorskip("keras")
-import tersenet
-from tersenet.testing.frontend import check_frontend
 
 # Keras 3.15 on torch 2.13 and numpy 2, whenever it saves a network; and what it says of every .h5.
 pytestmark = [

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tersenet
+
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("pyfive")
-import tersenet
 
 GENERATOR = np.random.default_rng(0)
 

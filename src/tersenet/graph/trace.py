@@ -23,6 +23,7 @@ from tersenet.graph.writes import AliasedWrite
 from tersenet.model import Model
 from tersenet.tensors import TensorSpec
 
+_PART = 1 << 20  # elements that are looked at together
 OPEN = torch.export.Dim.DYNAMIC
 
 
@@ -158,13 +159,18 @@ def _spec(name: str, node: torch.fx.Node, layout: str) -> TensorSpec:
 def _check_parameters(module: torch.nn.Module) -> None:
     for name, tensor in module.named_parameters():
         _check_form(name, tensor)
-        if not torch.isfinite(tensor).all():
+        if not _finite(tensor):
             kind = "NaN" if torch.isnan(tensor).any() else "infinite"
             raise ModelError(f"all weights must be finite; {name} holds {kind} values. Load weights from before training diverged.")
     for name, buffer in module.named_buffers():  # infinite buffers are usual: masks of attention
         _check_form(name, buffer)
         if buffer.is_floating_point() and torch.isnan(buffer).any():
             raise ModelError(f"all weights must be finite; the buffer {name} holds NaN values. Load weights from before training diverged.")
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Part by part: what is computed on the way would take twice the memory of the tensor."""
+    return all(bool(torch.isfinite(part).all()) for part in tensor.detach().reshape(-1).split(_PART))
 
 
 def _check_form(name: str, tensor: torch.Tensor) -> None:

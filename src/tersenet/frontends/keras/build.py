@@ -16,7 +16,7 @@ from tersenet.frontends.keras.config import Call, Described, Network, Ref, leave
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
-from tersenet.frontends.keras.weights import of_layers
+from tersenet.frontends.keras.weights import forget, of_layers
 from tersenet.graph.recurrent import shapes_only
 
 # Sizes that stand for an open axis while shapes are worked out: what differs between the two is open too. Large enough for deep convolutions.
@@ -179,7 +179,9 @@ class _Assembly:
         call = layer.calls[number]
         if layer.name not in self.modules:
             shapes, dtypes = self._shapes(call)
-            module = self.builder.module(layer, self.weights.get(layer.name, Weights()), shapes, dtypes)
+            weights = self.weights.pop(layer.name, Weights())
+            module = self.builder.module(layer, weights, shapes, dtypes)
+            forget(weights)
             module.eval()
             self.modules[layer.name] = _attribute(self.built, wrapped.plain_name(layer))
             self.built.add_module(self.modules[layer.name], module)

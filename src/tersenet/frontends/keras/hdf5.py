@@ -18,6 +18,7 @@ INSTALL = "reading Keras files needs pyfive: pip install 'tersenet[keras]'"
 _READS, _READ_AGAIN = 200_000, 4
 # Weights are stored as they are; where somebody packed them, they may unpack to this many times the size of the file.
 _UNPACKED, _UNPACKED_FREE = 20, 1 << 24
+_BLOCK = 1 << 20
 _CONTIGUOUS = 1  # the storage class of HDF5 for one block of bytes
 
 
@@ -105,10 +106,13 @@ class Group:
                 return np.array(found[()]).reshape(shape)
             handle = found.file._fh if hasattr(found, "file") else found.parent.file._fh
             handle.seek(found.id.data_offset)
-            raw = bytearray(handle.read(count * dtype.itemsize))
-            if len(raw) < count * dtype.itemsize:
-                raise ModelError(f"the array {name[:80]!r} needs {count * dtype.itemsize} bytes, and {len(raw)} are there")
-            return np.frombuffer(raw, dtype, count).reshape(shape)
+            raw = np.empty(count * dtype.itemsize, np.uint8)
+            for start in range(0, len(raw), _BLOCK):
+                block = handle.read(min(_BLOCK, len(raw) - start))
+                if len(block) < min(_BLOCK, len(raw) - start):
+                    raise ModelError(f"the array {name[:80]!r} needs {len(raw)} bytes, and {start} are there")
+                raw[start : start + len(block)] = np.frombuffer(block, np.uint8)
+            return raw.view(dtype).reshape(shape)
 
     def _take(self, name: str, size: int, packed: bool) -> None:
         self._left[0] -= size

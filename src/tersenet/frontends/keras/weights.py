@@ -50,6 +50,15 @@ class _Later(Weights):
         return tuple(as_float32(array) for array in self._load())  # type: ignore[attr-defined]
 
 
+def forget(weights: Weights) -> None:
+    """Let the arrays of a tree go; whoever asks again reads them again."""
+    if isinstance(weights, _Later):
+        vars(weights).pop("own", None)
+    if not isinstance(weights.children, StoredChildren):
+        for child in weights.children.values():
+            forget(child)
+
+
 def as_float32(array: np.ndarray) -> np.ndarray:
     """Floats of other widths as float32, in this machine's order of bytes."""
     return array.astype(np.float32) if array.dtype.kind == "f" and array.dtype != np.float32 else array

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("pyfive")
 import tersenet
 from tersenet.errors import InputError, ModelError
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("pyfive")
 
 DAMAGED = 200  # files of each format
 LEGACY = {"dense": {"kernel": (4, 3), "bias": (3,)}, "norm": {"gamma": (3,), "beta": (3,), "moving_mean": (3,), "moving_variance": (3,)}}

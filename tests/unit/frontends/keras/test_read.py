@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from keras_models import floats, made, reference, words
-
-keras = pytest.importorskip("keras")
 import tersenet
+from keras_models import floats, made, reference, words
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer
 from tersenet.testing.frontend import check_frontend
+
+keras = pytest.importorskip("keras")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
