@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-import keras_layers  # for the backend of Keras
-from keras_layers import randomized
+from keras_layers import randomized  # and with it the backend of Keras
 
 LARGEST = 4000  # numbers of one sample that a layer may give
 
@@ -233,6 +232,3 @@ def inputs_of(model: Any, seed: int = 0) -> list[np.ndarray]:
     """Random inputs of a network, three samples."""
     generator = np.random.default_rng(seed)
     return [generator.normal(size=(3, *x.shape[1:])).astype(np.float32) for x in model.inputs]
-
-
-assert keras_layers
