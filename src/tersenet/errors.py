@@ -23,6 +23,10 @@ from collections.abc import Iterable
 class TersenetError(Exception):
     """Base of all errors that tersenet raises on purpose; the command line answers one with exit code 2."""
 
+    def __str__(self) -> str:
+        """One line, whatever names a stranger's file holds."""
+        return "".join(character if character.isprintable() else " " for character in super().__str__())
+
 
 class InputError(TersenetError):
     """Something the user gave cannot be used."""
