@@ -75,7 +75,7 @@ def test_every_row_has_cases() -> None:
     assert ours == set(CASES) | ELSEWHERE
 
 
-OURS = {"activation_layers", "categories", "convolution", "core", "merging", "normalization", "pooling", "preprocessing", "regularization"}
+OURS = {"activation_layers", "categories", "convolution", "dense", "merging", "normalization", "pooling", "preprocessing", "regularization"}
 OURS |= {"reshaping", "resizing", "spectrogram", "transposed"}
 
 

@@ -10,10 +10,10 @@ _AT = "tersenet.frontends.keras.layers."
 # Class -> where the function is that converts it.
 LAYERS: Mapping[str, tuple[str, str]] = {
     # with weights
-    "Dense": (_AT + "core", "dense"),
-    "EinsumDense": (_AT + "core", "einsum_dense"),
-    "Embedding": (_AT + "core", "embedding"),
-    "ReversibleEmbedding": (_AT + "core", "reversible_embedding"),
+    "Dense": (_AT + "dense", "dense"),
+    "EinsumDense": (_AT + "dense", "einsum_dense"),
+    "Embedding": (_AT + "dense", "embedding"),
+    "ReversibleEmbedding": (_AT + "dense", "reversible_embedding"),
     "Conv1D": (_AT + "convolution", "conv1d"),
     "Conv2D": (_AT + "convolution", "conv2d"),
     "Conv3D": (_AT + "convolution", "conv3d"),
@@ -88,9 +88,9 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "Cropping2D": (_AT + "reshaping", "cropping2d"),
     "Cropping3D": (_AT + "reshaping", "cropping3d"),
     "Flatten": (_AT + "reshaping", "flatten"),
-    "Identity": (_AT + "core", "identity"),
-    "InputLayer": (_AT + "core", "identity"),
-    "Masking": (_AT + "core", "masking"),
+    "Identity": (_AT + "dense", "identity"),
+    "InputLayer": (_AT + "dense", "identity"),
+    "Masking": (_AT + "dense", "masking"),
     "Permute": (_AT + "reshaping", "permute"),
     "RepeatVector": (_AT + "reshaping", "repeat_vector"),
     "Reshape": (_AT + "reshaping", "reshape"),
@@ -101,7 +101,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "ZeroPadding2D": (_AT + "reshaping", "zero_padding2d"),
     "ZeroPadding3D": (_AT + "reshaping", "zero_padding3d"),
     # what training alone feels
-    "ActivityRegularization": (_AT + "core", "identity"),
+    "ActivityRegularization": (_AT + "dense", "identity"),
     "AlphaDropout": (_AT + "regularization", "alpha_dropout"),
     "Dropout": (_AT + "regularization", "dropout"),
     "GaussianDropout": (_AT + "regularization", "gaussian_dropout"),
