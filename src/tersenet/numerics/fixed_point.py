@@ -170,8 +170,8 @@ def leaky_relu(tensor: Tensor, slope: float, scales: Sequence[float]) -> Tensor:
     """x where positive, else slope times x."""
     first, second = (np.float32(scale) for scale in scales)
     whole = steps(tensor, scales[0])
-    below = rescaled(whole.clone(), multiplier(abs(float(first * np.float32(slope) / second))))
-    return reals(torch.where(whole >= 0, rescaled(whole.clone(), multiplier(float(first / second))), -below if slope < 0 else below), scales[1])
+    below = rescaled(whole, multiplier(abs(float(first * np.float32(slope) / second))))
+    return reals(torch.where(whole >= 0, rescaled(whole, multiplier(float(first / second))), -below if slope < 0 else below), scales[1])
 
 
 def prelu(tensor: Tensor, slope: Tensor, scales: Sequence[float]) -> Tensor:
@@ -179,7 +179,7 @@ def prelu(tensor: Tensor, slope: Tensor, scales: Sequence[float]) -> Tensor:
     factors = steps(slope, scales[1]).reshape(-1, *[1] * max(tensor.dim() - 2, 0))
     whole = steps(tensor, scales[0])
     below = rescaled(whole * factors, multiplier(scales[0] * scales[1] / scales[2]))
-    return reals(torch.where(whole >= 0, rescaled(whole.clone(), multiplier(scales[0] / scales[2])), below), scales[2])
+    return reals(torch.where(whole >= 0, rescaled(whole, multiplier(scales[0] / scales[2])), below), scales[2])
 
 
 def silu(tensor: Tensor, scales: Sequence[float]) -> Tensor:
