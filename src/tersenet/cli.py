@@ -22,15 +22,19 @@ if TYPE_CHECKING:  # a report is loaded with everything that it draws on
     from tersenet.record import Report
 
 DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+MODEL = (
+    "MODEL is a file (.keras or .h5 of Keras, .onnx, .tflite, .pt2), a folder in Transformers layout, hf:ID from the hub, or file.py:name, a network "
+    "that Python makes. docs/models.md says more, and the way from TensorFlow and others."
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=MODEL)
 @click.version_option(tersenet.__version__, prog_name="tersenet")
 def tersenet_command() -> None:
     """Compress a trained network for a device and a budget, and prove the result by running that very file."""
 
 
-@tersenet_command.command()
+@tersenet_command.command(epilog=MODEL)
 @click.argument("model")
 @click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
 @click.option("--to", "targets", multiple=True, default=("onnxruntime",), show_default=True, help="a runtime; may be given several times")
@@ -96,7 +100,7 @@ def measure(file: str, source: str, against: str | None, threads: int, seed: int
     return DONE
 
 
-@tersenet_command.command()
+@tersenet_command.command(epilog=MODEL)
 @click.argument("model", required=False)
 @click.option("--data", "source", default=None, help="look at data instead of a network")
 @click.option("--to", "targets", multiple=True, help="runtimes; all that are installed unless given")

@@ -23,10 +23,11 @@ FRONTENDS: Mapping[str, tuple[str, str]] = {
     ".tflite": ("tersenet.frontends.tflite.frontend", "TfliteFrontend"),
     "a folder in Transformers layout, hf:ID": ("tersenet.frontends.transformers.frontend", "TransformersFrontend"),
 }
-# Endings that later versions read -> whose format it is.
-PLANNED: Mapping[str, str] = {}
-KNOWN = "a torch module with example inputs, a tersenet.Model, file.py:name, package.module:name, a Transformers folder, or a .keras, .h5, .onnx, .tflite or .pt2 file"
-_NOT_YET = "this version does not read {} networks yet; it reads torch modules (file.py:name) and .pt2 files."
+KNOWN = (
+    "a torch module with example inputs, a keras.Model, a tersenet.Model, file.py:name, package.module:name, a folder in Transformers layout, "
+    "hf:ID, or a .keras, .h5, .onnx, .tflite or .pt2 file"
+)
+SIZED = (".pt2", ".tflite", ".lite")  # files in which every size is written
 
 
 def load(
@@ -42,9 +43,11 @@ def load(
     """Read a network.
 
     Args:
-        source: a torch module; a path (``.pt2``); ``file.py:name`` or ``package.module:name``, where the name is a module, a Model, or a
-            function of no arguments that returns one of these or a pair (module, example inputs); or a Model, which is returned as it is.
-        example_inputs: for a module: a tuple of what it takes, or a dict by name; else its attribute ``example_inputs`` is taken.
+        source: a torch module or a keras.Model; a file (``.keras``, ``.h5``, ``.onnx``, ``.tflite``, ``.pt2``); a folder in Transformers layout, or
+            ``hf:ID`` from the hub; ``file.py:name`` or ``package.module:name``, where the name is a module, a Model, or a function of no
+            arguments that returns one of these or a pair (module, example inputs); or a Model, which is returned as it is.
+        example_inputs: a tuple of what the network takes, or a dict by name. A torch module has none of its own: its attribute
+            ``example_inputs`` is taken where none are given. For a file they fix the sizes that it leaves open.
         weights: a ``.safetensors`` file (or a ``.pt`` of nothing but tensors) to load into the module.
         trust: code that comes with a file may run. Not needed for the user's own ``file.py``.
         name: what reports call the network; by default made from the source.
@@ -62,8 +65,8 @@ def load(
     if isinstance(source, Model):
         return _as_given(source, reading)
     if isinstance(source, str | Path) and not from_hub:
-        _check_file(Path(source))
         source = Path(source)
+        _check_file(source, reading)
     for module, attribute in FRONTENDS.values():
         frontend: Frontend = getattr(importlib.import_module(module), attribute)()
         if frontend.accepts(source):
@@ -77,6 +80,8 @@ def load(
 
 
 def _as_given(model: Model, reading: Reading) -> Model:
+    if reading.example_inputs is not None:
+        raise ModelError("a tersenet.Model is traced already; example inputs go with the module that it is made of.")
     if reading.weights:
         raise ModelError(
             "weights can be loaded into a torch module only; this network is traced already. Return the module and its example inputs instead."
@@ -107,14 +112,15 @@ def _from_python(reference: str, reading: Reading) -> Model:
         raise ModelError(f"{reference}: {error}") from error
 
 
-def _check_file(path: Path) -> None:
-    """A clear error for a file that is missing, or of a format that a later version reads."""
+def _check_file(path: Path, reading: Reading) -> None:
+    """A clear error for a file that is missing, and for a folder that is no network."""
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)
         raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
-    planned = PLANNED.get(path.suffix.lower())
-    if planned:
-        raise ModelError(f"{path}: {_NOT_YET.format(planned)}")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path} is a folder without config.json; a network is {KNOWN}.")
+    if reading.example_inputs is not None and path.suffix.lower() in SIZED:
+        raise ModelError(
+            f"{path} has its sizes in it; example inputs are for torch modules, and for files that leave sizes open (.keras, .h5, .onnx)."
+        )

@@ -153,11 +153,43 @@ def test_what_cannot_be_read_is_named(folder, source, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["torn.keras", "old.h5", "torn.onnx", "small.tflite"])
-def test_formats_of_later_versions_are_named(tmp_path, name):
+@pytest.mark.parametrize("name", ["torn.keras", "old.h5", "torn.onnx", "small.tflite", "small.pt2", "other.txt"])
+def test_a_file_that_is_none_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK\x03\x04zzz")
-    with pytest.raises(ModelError, match=rf"{name}.*does not read .* yet"):
+    with pytest.raises(ModelError) as caught:
         load(tmp_path / name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_ending_is_answered_with_what_a_network_may_be(tmp_path):
+    (tmp_path / "net.caffemodel").write_bytes(b"")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "net.caffemodel")
+    named = (
+        "torch module",
+        "keras.Model",
+        "tersenet.Model",
+        "file.py:name",
+        "package.module:name",
+        "Transformers",
+        "hf:ID",
+        ".keras",
+        ".h5",
+        ".onnx",
+        ".tflite",
+        ".pt2",
+    )
+    assert all(name in str(caught.value) for name in named)
+
+
+def test_example_inputs_are_refused_where_there_is_nothing_to_fix(tmp_path):
+    model = load(nn.Linear(3, 4), (torch.zeros(1, 3),))
+    with pytest.raises(ModelError, match="traced already; example inputs"):
+        load(model, (torch.zeros(1, 3),))
+    (tmp_path / "net.pt2").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"net\.pt2 has its sizes in it"):
+        load(tmp_path / "net.pt2", (torch.zeros(1, 3),))
 
 
 def test_folders_are_no_networks(tmp_path):
