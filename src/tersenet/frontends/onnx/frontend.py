@@ -21,7 +21,7 @@ from tersenet.frontends.onnx.linear import spell_linear
 from tersenet.frontends.onnx.network import Network
 from tersenet.frontends.onnx.program import Builder, Program
 from tersenet.frontends.onnx.recurrent import spell_recurrent
-from tersenet.frontends.onnx.tensors import Constant, Folder, mapped
+from tersenet.frontends.onnx.tensors import Constant, Folder, mapped, release
 from tersenet.frontends.onnx.wire import TORN, without_tensors
 from tersenet.graph.grids import with_grids
 from tersenet.graph.tidy import attribute_name, identifier
@@ -55,6 +55,10 @@ def _read(source: Path, reading: Reading) -> Model:
     given = given_inputs(proto, reading.example_inputs)
     builder = Builder(proto, raw, Folder(source.parent))
     program = builder.build(declared_inputs(proto))
+    for view in raw:
+        if view is not None:
+            release(view)  # what lay askew was copied
+            break
     del proto, raw, builder
     _check_opset(program)
     fix_inputs(program, given)

@@ -108,6 +108,12 @@ def mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
+def release(data: memoryview) -> None:
+    """Let the system take back the memory of a file's bytes; they are read again where they are needed."""
+    if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.obj.madvise(mmap.MADV_DONTNEED)
+
+
 def _whole(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 20 else -1
 
