@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from tersenet.data.parts import Data
 from tersenet.errors import ModelError, UnsupportedError
 from tersenet.frontends.table import load
+from tersenet.graph.simulate import simulate
 from tersenet.step import Context
 from tersenet.steps.quantize import Quantize
 from tersenet.target import Artifact, ExportOptions
@@ -22,7 +24,7 @@ from tersenet.testing.networks import samples, small_convolutional
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("tflite_micro")
 from tersenet.formats.tflite import Graph, Operator, Tensor, read
-from tersenet.targets.litert.capabilities import LITERT_MICRO, MICRO_OPERATORS
+from tersenet.targets.litert.capabilities import LITERT, LITERT_MICRO, MICRO_OPERATORS
 from tersenet.targets.litert.micro import MicroExporter, refuse_missing
 from tersenet.targets.litert.micro_run import MicroRunner
 
@@ -35,6 +37,52 @@ def quantized():
 @pytest.fixture(scope="module")
 def export(quantized, tmp_path_factory):
     return MicroExporter().export(quantized, tmp_path_factory.mktemp("micro") / "model.tflite", ExportOptions())
+
+
+class Deep(nn.Module):
+    """Eight residual blocks: a step that one kernel rounds otherwise than the simulation is many steps behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Conv2d(8, 8, 1), nn.Hardswish()) for _ in range(8)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def integers_equal(model, plan, arrays: np.ndarray, file: Artifact) -> float:
+    """The share of results that are the simulation's own."""
+    return float((np.abs(file(arrays) - simulate(model, plan)(arrays)) < 1e-6).mean())
+
+
+def test_deep_networks_compute_what_was_simulated(tmp_path):
+    torch.manual_seed(0)
+    model = load(Deep().eval(), (torch.randn(2, 3, 12, 12),))
+    arrays = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(1)).numpy()
+    quantized = Quantize().apply(model, Context((LITERT_MICRO,), Data.from_arrays(calibration=arrays))).model
+    export = MicroExporter().export(quantized, tmp_path / "model.tflite", ExportOptions())
+    file = Artifact(export.path, "litert-micro", MicroRunner().load(export.path), export.inputs, export.outputs)
+    (plan,) = quantized.plans
+    once = replace(plan, units={name: replace(unit, rounding="nearest") for name, unit in plan.units.items()})
+    assert integers_equal(quantized, plan, arrays, file) >= 0.995
+    assert integers_equal(quantized, once, arrays, file) < 0.99
+
+
+def test_runtimes_that_round_otherwise_have_plans_of_equal_numbers():
+    both = (LITERT_MICRO, LITERT)
+    micro, plain = Quantize().apply(small_convolutional(), Context(both, Data.from_arrays(calibration=samples(32, 1)))).model.plans
+    assert micro.values == plain.values
+    assert {unit.rounding for unit in micro.units.values() if unit.weights} == {"twice"}
+    assert micro.units == {
+        name: replace(unit, rounding=micro.units[name].rounding, halves=micro.units[name].halves) for name, unit in plain.units.items()
+    }
+    assert type(micro).from_json(micro.to_json()) == micro
 
 
 def runs_in(path, arena: int) -> bool:
