@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,6 +36,17 @@ def dtype_of(number: int) -> torch.dtype:
     if number not in TYPES:
         raise ModelError(f"tensors of the ONNX type {number} (strings, complex numbers, 8-bit floats, 4-bit integers) have no counterpart here.")
     return TYPES[number]
+
+
+def check_size(node: Node, sizes: Sequence[Size]) -> None:
+    """What a node makes out of numbers alone fits into memory; open sizes are small.
+
+    Raises:
+        ModelError: it has more than `LARGEST` elements.
+    """
+    count = math.prod(size for size in sizes if isinstance(size, int))
+    if count > LARGEST:
+        raise ModelError(f"{node.kind} would make {count} numbers out of a few; {LARGEST} are the most that is read.")
 
 
 def identity(node: Node, data: torch.Tensor) -> torch.Tensor:
@@ -72,12 +84,15 @@ def constant(node: Node) -> torch.Tensor:
 
 
 def constant_of_shape(node: Node, shape: Sequence[Size]) -> torch.Tensor:
+    check_size(node, shape)
     value = np.asarray(node.get("value", np.zeros(1, np.float32)))
     filled = torch.full(tuple(shape), value.reshape(-1)[0].item())
     return filled.to(torch.as_tensor(value).dtype)
 
 
 def range_(node: Node, start: Sequence[float], limit: Sequence[float], step: Sequence[float]) -> torch.Tensor:
+    if all(isinstance(end, int | float) for end in (start[0], limit[0], step[0])) and step[0]:
+        check_size(node, [int(abs((limit[0] - start[0]) / step[0]))])
     return torch.arange(start[0], limit[0], step[0])
 
 

@@ -10,6 +10,7 @@ import torch
 
 from tersenet.errors import ModelError
 from tersenet.frontends.onnx.node import Node
+from tersenet.frontends.onnx.operators.creation import check_size
 
 Size = int | torch.SymInt
 
@@ -65,6 +66,7 @@ def expand(node: Node, data: torch.Tensor, shape: Sequence[Size]) -> torch.Tenso
 
 
 def tile(node: Node, data: torch.Tensor, repeats: Sequence[Size]) -> torch.Tensor:
+    check_size(node, [*repeats, *data.shape])
     return data.repeat(tuple(repeats))
 
 

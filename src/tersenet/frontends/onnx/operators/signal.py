@@ -38,8 +38,8 @@ def dft(node: Node, data: torch.Tensor, length: Sequence[int] | None = None, giv
     axis %= data.dim()
     onesided, inverse = bool(node.get("onesided", 0)), bool(node.get("inverse", 0))
     moved = data.movedim(axis, -2)
-    size = length[0] if length else (2 * (moved.shape[-2] - 1) if onesided and inverse else moved.shape[-2])
-    used = _fixed(size) // 2 + 1 if onesided and inverse else size
+    size = _fixed(length[0] if length else (2 * (moved.shape[-2] - 1) if onesided and inverse else moved.shape[-2]))
+    used = size // 2 + 1 if onesided and inverse else size
     if moved.shape[-2] > used:
         moved = moved.narrow(-2, 0, used)
     result = _from_half(moved, size) if onesided and inverse else _transform(moved, size, onesided, inverse)
@@ -93,6 +93,8 @@ def mel_weights(
 ) -> torch.Tensor:
     """(frequencies, bands): triangles whose corners are evenly spaced in mel."""
     frequencies = length[0] // 2 + 1
+    if not 0 < bands[0] * frequencies <= LARGEST_WINDOW or rate[0] <= 0:
+        raise ModelError(f"a MelWeightMatrix of {frequencies} frequencies and {bands[0]} bands at a rate of {rate[0]} is none that is read.")
     start, end = (2595 * math.log10(1 + hertz[0] / 700) for hertz in (lowest, highest))
     step = (end - start) / (bands[0] + 2)
     corners = [int((length[0] + 1) * (700 * (10 ** ((start + step * place) / 2595) - 1)) // rate[0]) for place in range(bands[0] + 2)]
