@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import tersenet
 from onnx_networks import NETWORKS, exported, reference, seeded
+from tersenet.errors import ModelError
 from tersenet.testing.frontend import check_frontend
 
 
@@ -32,3 +34,27 @@ def test_a_batch_of_one_that_is_written_into_the_file_is_opened(name: str, dynam
     assert not model.fixed_batch, model.fixed_batch
     wanted = np.concatenate([run(example[place : place + 1]) for place in range(len(example))])
     np.testing.assert_allclose(model(example), wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
+
+
+def test_mobilenet_from_a_published_file(tersenet_data: Path) -> None:
+    path = tersenet_data / "coral_mobilenet_v1" / "mobilenet_v1_0.25_128_dequant.onnx"
+    check_frontend(tersenet.load, path, reference(path), [np.random.default_rng(0).standard_normal((2, 3, 128, 128)).astype(np.float32)])
+
+
+@pytest.mark.slow
+def test_squeezenet_from_a_published_file(tersenet_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet.onnx"
+    path.write_bytes(gzip.decompress((tersenet_data / "squeezenet" / "squeezenet_v1_0_decoded.onnx.gz").read_bytes()))
+    images = np.random.default_rng(0).uniform(-120, 120, (2, 3, 227, 227)).astype(np.float32)
+    check_frontend(tersenet.load, path, reference(path), [images])
+
+
+def test_a_detector_of_speech_whose_branches_the_sampling_rate_chooses(tersenet_data: Path) -> None:
+    path, random = tersenet_data / "silero_vad" / "silero_vad.onnx", np.random.default_rng(0)
+    sound, state = random.standard_normal((3, 576)).astype(np.float32) / 10, random.standard_normal((2, 3, 128)).astype(np.float32)
+    with pytest.raises(ModelError, match=r"If_0 \(If\) branches on numbers in the data.*plain number"):
+        tersenet.load(path, {"input": sound, "state": state})
+    model = tersenet.load(path, {"input": sound, "state": state, "sr": 16000}, dynamic={"state": {1: "batch"}})
+    assert [spec.shape for spec in model.inputs] == [(None, 576), (2, None, 128)]
+    for got, wanted in zip(model(sound, state), reference(path)(sound, state, np.array(16000)), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)

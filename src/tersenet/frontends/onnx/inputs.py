@@ -108,7 +108,7 @@ def _sizes(entry: Input, batch: int | str | None, example: Any, asked: Mapping[i
         is_batch = said == batch if isinstance(said, str) else axis == 0 and (said is None or said == batch)
         if is_batch:
             opens.add(axis)
-            sizes.append(said if isinstance(said, int) and said > 1 else 2)
+            sizes.append(max(2, said if isinstance(said, int) else shape[axis] if shape is not None else 2))
         elif isinstance(said, int):
             sizes.append(said)
         elif shape is not None:
