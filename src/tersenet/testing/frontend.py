@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tersenet.graph.operators import aten_name
+from tersenet.graph.walk import add_constant, bind, calls, constant, copy, rebind
 from tersenet.model import Model
 
+_RUNNING = ("running_mean", "running_var")
 _READABLE = re.compile(r"^\w+(\.\w+)*$")
 
 
 def check_frontend(
-    load: Callable[[Any], Model], source: Any, reference: Callable[..., Any], inputs: Sequence[np.ndarray], tolerance: float = 1e-4
+    load: Callable[[Any], Model],
+    source: Any,
+    reference: Callable[..., Any],
+    inputs: Sequence[np.ndarray],
+    tolerance: float = 1e-4,
+    training: Callable[..., Any] | None = None,
 ) -> Model:
     """Hold a frontend to its contract.
 
@@ -24,6 +33,7 @@ def check_frontend(
         reference: the same network in its own framework: arrays in, an array or a tuple of arrays out.
         inputs: arrays, axis 0 the batch, of 2 samples or more.
         tolerance: largest difference allowed of any output, relative to the largest output, or absolute where that is below 1.
+        training: the same network in training mode, dropout off: batch norm by the batch's own statistics. None where it has no such mode.
 
     Returns:
         The model, for further checks.
@@ -34,7 +44,9 @@ def check_frontend(
     model = load(source)
     _check_names(model)
     _check_batch(model, inputs)
-    _check_outputs(model, reference, inputs, tolerance)
+    _check_outputs(model, model(*inputs), reference(*inputs), tolerance)
+    if training is not None:
+        _check_outputs(model, _in_training(model)(*inputs), training(*inputs), tolerance)
     again = load(source)
     _require(again.fingerprint == model.fingerprint, "a second load of the same source has another fingerprint; names or order are not settled")
     return model
@@ -70,8 +82,20 @@ def _check_batch(model: Model, inputs: Sequence[np.ndarray]) -> None:
             _require(len(spec.shape) == array.ndim, f"output {spec.name} is described as {spec.shape}, and is {array.shape}")
 
 
-def _check_outputs(model: Model, reference: Callable[..., Any], inputs: Sequence[np.ndarray], tolerance: float) -> None:
-    got, wanted = _arrays(model(*inputs)), _arrays(reference(*inputs))
+def _in_training(model: Model) -> Model:
+    """The model with its batch norm by the batch's own statistics; the running ones are copies."""
+    module = copy(model.graph)
+    for node in calls(module):
+        if aten_name(node) == "batch_norm.default":
+            held = bind(node)
+            running = [add_constant(module, f"{node.name}.{name}", constant(module, held[name]).clone(), node, node) for name in _RUNNING]
+            rebind(node, training=True, **dict(zip(_RUNNING, running, strict=True)))
+    module.recompile()
+    return replace(model, graph=module)
+
+
+def _check_outputs(model: Model, found: Any, asked: Any, tolerance: float) -> None:
+    got, wanted = _arrays(found), _arrays(asked)
     _require(
         len(got) == len(wanted) == len(model.outputs), f"{len(wanted)} outputs are wanted, {len(got)} come out, {len(model.outputs)} are described"
     )

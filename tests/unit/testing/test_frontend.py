@@ -58,3 +58,21 @@ def test_unreadable_names_are_caught():
     model.graph.register_buffer("a b", torch.zeros(1))
     with pytest.raises(AssertionError, match="'a b' is not readable"):
         check_frontend(lambda source: model, "source", reference, INPUTS)
+
+
+def normalized(training: bool):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)).train(training)
+    return lambda x: module(torch.from_numpy(x)).detach().numpy()
+
+
+def test_training_mode_is_held_too():
+    def load(source):
+        torch.manual_seed(0)
+        return trace(nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)), (torch.zeros(2, 3),))
+
+    model = check_frontend(load, "source", normalized(False), INPUTS, training=normalized(True))
+    running = [tensor for name, tensor in model.graph.named_buffers() if name.endswith("running_mean")]
+    assert torch.equal(running[0], torch.zeros(5)), "the model's own statistics stay"
+    with pytest.raises(AssertionError, match="differs by"):
+        check_frontend(load, "source", normalized(False), INPUTS, training=normalized(False))
