@@ -62,7 +62,9 @@ def shifted_right(integers: Tensor, places: Tensor | int) -> Tensor:
     """
     places = torch.as_tensor(places)
     half = torch.ones_like(places).bitwise_left_shift(places).bitwise_right_shift(1)
-    below = integers.bitwise_right_shift(63).mul_(places > 0)
+    below = integers.bitwise_right_shift(63)
+    if not bool(places.all()):
+        below.mul_(places > 0)
     return integers.add_(half).add_(below).bitwise_right_shift_(places)
 
 
