@@ -51,15 +51,18 @@ def compressed(name: str, network: published.Published, target: str) -> dict[str
     shutil.rmtree(folder, ignore_errors=True)
     source = f"{HERE / 'setting' / 'published.py'}:{network.data}"
     command = [str(Path(sys.executable).with_name("tersenet")), "compress", str(published.file_of(network)), "--data", source, "--to", target]
+    if target == "litert" and network.reference:
+        command += network.io  # as the published file
     start = time.perf_counter()
     surroundings = {**os.environ, "PYTHONPATH": str(HERE), "TERSENET_DATA": str(DATA)}
-    done = subprocess.run([*command, "--out", str(folder), *network.options], capture_output=True, text=True, env=surroundings, check=False)
+    done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, env=surroundings, check=False)
     if done.returncode:
         return {"refused": done.stderr.strip().splitlines()[-1][:600]}
     record = json.loads((folder / "report.json").read_text())
     (artifact,) = record["artifacts"]
     row = {
         "metric": artifact["quality"]["metric"],
+        "unit": artifact["quality"]["unit"],
         "float_quality": artifact["float"]["quality"],
         "quality": artifact["quality"]["value"],
         "drop_points": artifact["quality"]["drop_points"],

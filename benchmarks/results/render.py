@@ -43,6 +43,10 @@ TEXT = {
         "faster": "times faster",
         "memory_bytes": "memory, bytes",
         "cost_title": "**What it costs**",
+        "networks_title": "**Published networks** as they were published, compressed from the command line, judged on real data",
+        "quality": "quality, float / int8",
+        "quality_drop": "drop (95 % interval)",
+        "reference": "published int8 file: bytes, our time over its",
         "on": "{cpu}; {versions}. `make bench` measures it again (a script in `benchmarks/`, a JSON in `benchmarks/results/` for each table).",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
@@ -79,6 +83,10 @@ TEXT = {
         "faster": "加速倍数",
         "memory_bytes": "内存（字节）",
         "cost_title": "**开销**",
+        "networks_title": "**公开网络**：按其发布时的格式，从命令行压缩，并用真实数据评判",
+        "quality": "质量（浮点 / int8）",
+        "quality_drop": "下降（95 % 区间）",
+        "reference": "公开的 int8 文件：字节数，我们的时间与其之比",
         "on": "{cpu}；{versions}。`make bench` 可重新测量（每个表对应 `benchmarks/` 中的脚本和 `benchmarks/results/` 中的 JSON）。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
@@ -161,6 +169,27 @@ def demo_table(words: dict[str, str]) -> list[str]:
     return table([words[key] for key in ("runtime", "sizes", "accuracies", "drop_interval", "faster", "memory_bytes")], lines)
 
 
+def networks_table(words: dict[str, str]) -> list[str]:
+    lines = []
+    for row in record("networks")["rows"]:
+        name = [row["network"], TARGETS[row["target"]]]
+        if "refused" in row:
+            lines.append([*name, "–", "–", "–", "–", "–", "–"])
+            continue
+        unit = row["unit"]
+        shown = [f"{100 * value:.1f} %" if unit == "points" else f"{value:.3g}" for value in (row["float_quality"], row["quality"])]
+        low, high = row["drop_points_ci95"] or (0.0, 0.0)
+        drop = f"{row['drop_points']:.2f} ({low:.2f} … {high:.2f})" if row["drop_points_ci95"] else "–"
+        sqnr = f"{row['agreement']['sqnr_db']:.0f} dB"
+        agreed = f"{100 * row['agreement']['top1']:.1f} %" if row["agreement"]["top1"] is not None else sqnr
+        faster = f"{row['speedup']:.2f}" if row["speedup"] else "–"
+        reference = row.get("reference")
+        beside = f"{reference['bytes']:,}; {reference['time_ratio']:.2f}" if reference else ""
+        lines.append([*name, f"{row['float_bytes']:,} / {row['bytes']:,}", f"{shown[0]} / {shown[1]}", drop, agreed, faster, beside])
+    keys = ("network", "runtime", "sizes", "quality", "quality_drop", "agreement", "faster", "reference")
+    return table([words[key] for key in keys], lines)
+
+
 def cost_table(words: dict[str, str]) -> list[str]:
     rows = [row for name in ("calibration", "export_time", "demo_time") for row in record(name)["rows"]]
     lines = []
@@ -173,7 +202,8 @@ def cost_table(words: dict[str, str]) -> list[str]:
 def drawn(language: str) -> str:
     """All tables that there are results for."""
     words = TEXT[language]
-    drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table, "demo": demo_table}
+    drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table}
+    drawings |= {"networks": networks_table, "demo": demo_table}
     parts = [[words["on"].format(**machine())]] if any(record(name)["rows"] for name in RECORDS) else []
     for name, draw in drawings.items():
         lines = draw(words)

@@ -26,13 +26,13 @@ class Published:
         model: its file below TERSENET_DATA.
         data: the function here that gives its data.
         reference: an integer file of the same network, "" where there is none.
-        options: further words of the command line.
+        io: words of the command line for the LiteRT file that is held against the reference: integers in and out, where that has them.
     """
 
     model: str
     data: str
     reference: str = ""
-    options: tuple[str, ...] = ()
+    io: tuple[str, ...] = ("--io", "int8")
 
 
 NETWORKS = {
@@ -51,7 +51,7 @@ NETWORKS = {
     "keyword spotting (float .tflite)": Published(
         "mlperf_tiny/keyword_spotting/kws_ref_model_float32.tflite", "keywords", "mlperf_tiny/keyword_spotting/kws_ref_model.tflite"
     ),
-    "MNIST LSTM (float .tflite)": Published("mnist_lstm/trained_lstm.tflite", "mnist_rows", "mnist_lstm/trained_lstm_int8.tflite"),
+    "MNIST LSTM (float .tflite)": Published("mnist_lstm/trained_lstm.tflite", "mnist_rows", "mnist_lstm/trained_lstm_int8.tflite", io=()),
     "SqueezeNet 1.0 (.onnx)": Published("squeezenet/squeezenet_v1_0_decoded.onnx.gz", "photographs_caffe"),
     "MobileNetV1 0.25/128 (.onnx)": Published(
         "coral_mobilenet_v1/mobilenet_v1_0.25_128_dequant.onnx", "photographs_128", "coral_mobilenet_v1/mobilenet_v1_0.25_128_quant.tflite"
