@@ -151,7 +151,7 @@ def accuracy_table(words: dict[str, str]) -> list[str]:
         here = {row["figure"]: row for row in where(rows, network=network, target=target)}
         drops = [f"{here[name]['value']:.2f}" if name in here else "" for name in ("mean drop", "worst drop")]
         peer = here.get("behind the best peer")
-        theirs = f"{here['mean drop']['value'] - peer['value']:.2f} ({peer['peer']})" if peer else ""
+        theirs = f"{peer['peer_drop']:.2f} ({peer['peer']})" if peer else ""
         agreed = f"{100 * here['least agreement']['value']:.2f} %" if "least agreement" in here else ""
         lines.append([NETWORKS[network], TARGETS[target], *drops, theirs, agreed])
     return table([words[key] for key in ("network", "runtime", "drop", "worst", "peer_drop", "agreement")], lines)
