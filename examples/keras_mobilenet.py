@@ -9,7 +9,6 @@ one row of bytes, their offsets, their labels). Needs `pip install keras`.
 import io
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # any backend saves the same file
@@ -30,11 +29,12 @@ PIXELS = tn.Preparation(scale=1 / 127.5, mean=1, stored="NHWC", layout="NHWC")  
 
 
 def pictures(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (count, 224, 224, 3) uint8 and their classes."""
+    """Images (count, 224, 224, 3) uint8 and their classes, drawn at random."""
     archive = np.load(Path(os.environ["TERSENET_DATA"]) / "cifar10_jpeg" / name)
     jpeg, offsets = archive["jpeg"], archive["offsets"]
-    opened = (Image.open(io.BytesIO(jpeg[start:end].tobytes())) for start, end in pairwise(offsets[: count + 1]))
-    return np.stack([np.asarray(image.convert("RGB").resize((SIZE, SIZE))) for image in opened]), archive["labels"][:count].astype(np.int64)
+    chosen = np.random.default_rng(0).permutation(len(offsets) - 1)[:count]
+    opened = (Image.open(io.BytesIO(jpeg[offsets[index] : offsets[index + 1]].tobytes())) for index in chosen)
+    return np.stack([np.asarray(image.convert("RGB").resize((SIZE, SIZE))) for image in opened]), archive["labels"][chosen].astype(np.int64)
 
 
 def with_head(backbone: keras.Model, images: np.ndarray, labels: np.ndarray) -> keras.Model:

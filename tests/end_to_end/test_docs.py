@@ -13,7 +13,11 @@ import pytest
 from pages import DOCS, ENGLISH, RUN, blocks
 from source import CHECKOUT
 
-pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.end_to_end,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),  # Keras on torch
+]
 
 EXAMPLES = CHECKOUT / "examples"
 FIRST = DOCS / "getting-started.md"
@@ -73,13 +77,22 @@ def test_the_first_page_leaves_what_it_promises(started: Path) -> None:
 
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
 def test_a_page(page: Path, started: Path) -> None:
+    skip_without_keras(page)
     run(page, started)
+
+
+def skip_without_keras(file: Path) -> None:
+    if "import keras" in file.read_text(encoding="utf-8"):
+        pytest.importorskip("keras", reason=f"{file.name} makes its network with Keras: pip install keras")
 
 
 @pytest.mark.parametrize("example", sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "net"))
 def test_an_example_prints_the_table_of_its_report(
-    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    skip_without_keras(EXAMPLES / f"{example}.py")
+    if 'os.environ["TERSENET_DATA"]' in (EXAMPLES / f"{example}.py").read_text(encoding="utf-8"):  # else something stands in for what is not there
+        monkeypatch.setenv("TERSENET_DATA", str(request.getfixturevalue("tersenet_data")))
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / f"{example}.py"))["main"](str(tmp_path / "run"))

@@ -74,7 +74,7 @@ def _leaves(trees: Forest, data: torch.Tensor) -> torch.Tensor:
     used = np.unique(trees.mode[trees.yes != trees.no])
     for _ in range(trees.depth):
         value = torch.gather(data, 1, feature[place])
-        holds = missing[place] & torch.isnan(value)
+        holds = missing[place] & (value != value)  # NaN alone; every runtime has this comparison
         for kind in used:
             compared = COMPARISONS[MODES[kind]](value, threshold[place])
             holds = holds | (compared if len(used) == 1 else compared & (mode[place] == kind))
