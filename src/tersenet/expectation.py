@@ -101,7 +101,7 @@ def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: i
     nodes = {node.name: node for node in graph.graph.nodes}
     rows = chosen_rows(len(data.evaluation), AGREEMENT_SAMPLES, seed)
     first = plan.values.get(outputs(graph)[0].name)
-    batches = (arrays for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(LAYER_BATCH))
+    batches = (model.filled(arrays) for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(model.batches_of(LAYER_BATCH)))
     sample = data.evaluation.batch(slice(0, 1))[0]
     return Expectation(
         simulated=Simulated(simulate(model, plan), data.evaluation, progress),

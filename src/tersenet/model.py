@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -89,14 +89,43 @@ class Model:
             DataError: too many arrays, too few, or such as the network fails on.
         """
         arrays = ordered(inputs, self.inputs)
+        size, count = (self.inputs[0].shape[0], len(arrays[0])) if self.fixed_batch and self.inputs[0].shape and arrays[0].ndim else (None, 0)
+        # Some of torch's kernels do not look at the batch that a graph was made for, and read beyond their memory.
+        flat = self._run(arrays) if size in (None, count) else self._in_batches(arrays, size, count)
+        return flat[0] if len(flat) == 1 else tuple(flat)
+
+    def batches_of(self, wanted: int) -> int:
+        """How many samples to run at once where `wanted` are liked: those that a fixed batch asks for."""
+        size = self.inputs[0].shape[0] if self.fixed_batch and self.inputs and self.inputs[0].shape else None
+        return size or wanted
+
+    def filled(self, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Samples as a fixed batch takes them: the last one is repeated where there are too few."""
+        count = len(arrays[0])
+        size = self.batches_of(count)
+        index = np.minimum(np.arange(size), count - 1)
+        return tuple(array[index] if size != count and array.shape[:1] == (count,) else array for array in arrays)
+
+    def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
-            tensors = [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]  # ascontiguousarray would give a scalar an axis
+            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
             try:
                 results = self.graph(*tensors)
             except (IndexError, RuntimeError, ValueError) as error:
                 raise DataError(fails_on("these samples", error)) from error
-        flat = [result.numpy() for result in (results if isinstance(results, tuple | list) else (results,))]
-        return flat[0] if len(flat) == 1 else tuple(flat)
+        return [result.numpy() for result in (results if isinstance(results, tuple | list) else (results,))]
+
+    def _in_batches(self, arrays: Sequence[np.ndarray], size: int, count: int) -> list[np.ndarray]:
+        """Any number of samples through a graph that takes `size` at once; the last are repeated to fill it."""
+        rows = []
+        for start in range(0, count, size):
+            rows.append(self._run(self.filled([array[start : start + size] if array.shape[:1] == (count,) else array for array in arrays])))
+        for spec, part in zip(self.outputs, rows[0], strict=True):
+            if part.shape[:1] != (size,):
+                raise DataError(
+                    f"the network takes {size} samples at once ({self.fixed_batch}), and its output {spec.name} is not one of each; got {count}."
+                )
+        return [np.concatenate(parts)[:count] for parts in zip(*rows, strict=True)]
 
 
 def fails_on(what: str, error: Exception) -> str:

@@ -137,7 +137,7 @@ class Quantize(Step):
         matches = _Matches(module, self, model.annotations if self.take_over else Annotations())
         placements = [place(module, table, matches.forced, matches.activations) for table in context.capabilities]
         estimators = _estimators(placements, matches)
-        batches = _batches(part, min(self.batch_size, _batch_limit(model)))
+        batches = _batches(part, model, self.batch_size)
         calibrate(module, estimators, batches, lambda count: context.progress(count, len(part), "calibrating"))
         plans: list[QuantizationPlan] = []
         for table, placement in zip(context.capabilities, placements, strict=True):
@@ -243,14 +243,8 @@ def _estimators(placements: list[Placement], matches: _Matches) -> dict[str, Est
     return {name: matches.ranges(name) for name in names}
 
 
-def _batches(part: Any, size: int) -> Iterator[tuple[np.ndarray, ...]]:
-    return (arrays for arrays, _ in part.batches(size))
-
-
-def _batch_limit(model: Model) -> int:
-    """A network whose batch is fixed is calibrated at that batch."""
-    first = model.inputs[0].shape[0] if model.inputs and model.inputs[0].shape else None
-    return first if model.fixed_batch and first else 1 << 30
+def _batches(part: Any, model: Model, size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    return (model.filled(arrays) for arrays, _ in part.batches(model.batches_of(size)))
 
 
 def _without_extremes(

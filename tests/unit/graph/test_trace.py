@@ -592,3 +592,16 @@ def test_fingerprints_are_equal_in_every_process():
     done = subprocess.run([sys.executable, "-c", script, str(Path(__file__))], capture_output=True, text=True, check=True)
     torch.manual_seed(0)
     assert done.stdout.strip() == trace(ResNet(), (randn(1, 3, 16, 16),)).fingerprint
+
+
+def test_a_fixed_batch_takes_any_number_of_samples_in_turn() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(2, 3) + torch.arange(2).reshape(2, 1) * 10
+
+    model = trace(Fixed(), (torch.rand(2, 3),))
+    assert model.fixed_batch and model.inputs[0].shape == (2, 3)
+    x = np.random.default_rng(0).random((5, 3), dtype=np.float32)
+    wanted = x + np.float32([[0], [10], [0], [10], [0]])
+    np.testing.assert_allclose(model(x), wanted, rtol=1e-6)
+    assert model.batches_of(32) == 2 and model.filled([x[:1]])[0].tolist() == [x[0].tolist()] * 2
