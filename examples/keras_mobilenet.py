@@ -57,7 +57,7 @@ def main(folder: str = "runs/keras-mobilenet") -> None:
     evaluation = pictures("test_5000.npz", JUDGED_ON)
     described = {"task": "image-classification", "name": "CIFAR-10, enlarged", "class_names": NAMES, "preparation": PIXELS}
     data = tn.Data.from_arrays(calibration=images[:CALIBRATED_ON], evaluation=evaluation, **described)
-    # Small pictures made large are smooth, with sharp borders: a few values are far from all others, so that ranges are chosen by least squared error.
+    # Small pictures made large are smooth, with sharp borders: a few values are far from all others, and ranges leave them out.
     recipe = tn.Recipe([tn.Quantize(ranges="mse")])
     show(tn.compress(path, data, to=["litert", "onnxruntime", "executorch"], recipe=recipe, out=Path(folder) / "int8"))
 
