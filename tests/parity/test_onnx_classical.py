@@ -15,6 +15,8 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier,
 from sklearn.svm import SVR
 
 import tersenet
+from tersenet.target import ExportOptions
+from tersenet.targets import table
 
 ML = "ai.onnx.ml"
 SAMPLES, CLASSES = load_iris(return_X_y=True)
@@ -137,6 +139,19 @@ def test_missing_values_go_where_the_node_says(tmp_path: Path) -> None:
     holed = SAMPLES[:, 1:].copy()
     holed[::3, 1] = np.nan
     same(tmp_path, "TreeEnsembleRegressor", [holed], [TensorProto.FLOAT], **nodes, **votes_of(trees, "target"), n_targets=1)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_every_runtime_walks_the_trees(tmp_path: Path, runtime: str) -> None:
+    forest = RandomForestRegressor(3, max_depth=4, random_state=0).fit(SAMPLES[:, 1:], SAMPLES[:, 0])
+    trees = [tree.tree_ for tree in forest.estimators_]
+    (wanted,) = same(
+        tmp_path, "TreeEnsembleRegressor", [SAMPLES[:, 1:]], [TensorProto.FLOAT], **nodes_of(trees), **votes_of(trees, "target"), n_targets=1
+    )
+    target = table.find(runtime)
+    export = table.exporter(target).export(tersenet.load(tmp_path / "model.onnx"), tmp_path / f"ours{target.extension}", ExportOptions())
+    artifact = tersenet.Artifact(export.path, runtime, table.runner(target).load(export.path), export.inputs, export.outputs)
+    np.testing.assert_allclose(artifact(SAMPLES[:, 1:]), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
