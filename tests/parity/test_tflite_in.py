@@ -13,6 +13,7 @@ from tersenet.errors import ModelError
 from tersenet.frontends.table import load
 from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
+from tersenet.graph.signature import unique
 from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.steps.quantize import Quantize
@@ -21,7 +22,7 @@ from tersenet.testing.frontend import check_frontend
 
 pytest.importorskip("ai_edge_litert")
 from tersenet.formats import tflite
-from tersenet.frontends.tflite.network import clean, unique
+from tersenet.frontends.tflite.network import clean
 from tersenet.frontends.tflite.table import OPERATORS, REFUSED, why_refused
 from tersenet.targets.litert.capabilities import LITERT
 from tersenet.targets.litert.export import LiteRTExporter
@@ -169,7 +170,7 @@ def test_an_operator_that_is_not_read_is_named(tmp_path: Path) -> None:
 
 def test_names_are_plain_and_unique() -> None:
     assert clean("serving_default_input_1:0") == "input_1" and clean("1x1/conv;b") == "_1x1_conv"
-    assert unique(["a", "b", "a", "a_2"]) == ["a", "b", "a_2", "a_2_2"]
+    assert unique(["a", "b", "a", "a_2"]) == ("a", "b", "a_2", "a_2_2")
 
 
 @pytest.mark.parametrize("name", ["conv relu", "lstm", "linear"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def bind(module: torch.nn.Module, example_inputs: Any) -> Call:
             filled[place] = tensor
         return pytree.tree_unflatten(filled, spec)
 
-    names = _unique([_input_name(leaves[place][0], roots) for place in places])
+    names = unique([_input_name(leaves[place][0], roots) for place in places])
     return Call(tuple(values[place] for place in places), names, arguments)
 
 
@@ -102,8 +102,12 @@ def _as_tensor(value: Any) -> Any:
     return value
 
 
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with a number after those that came before."""
+def unique(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, with a number after those that came before.
+
+    >>> unique(["a", "b", "a"])
+    ('a', 'b', 'a_2')
+    """
     result: list[str] = []
     for name in names:
         number, candidate = 1, name
@@ -126,7 +130,7 @@ def named_outputs(value: Any) -> dict[str, torch.Tensor]:
     pairs = list(_leaves(value, "output"))
     if not pairs:
         raise ModelError("the network returns no tensor.")
-    return dict(zip(_unique([name for name, _ in pairs]), (tensor for _, tensor in pairs), strict=True))
+    return dict(zip(unique([name for name, _ in pairs]), (tensor for _, tensor in pairs), strict=True))
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:

@@ -16,7 +16,7 @@ from tersenet.frontends.onnx.batch import why_joined
 from tersenet.frontends.onnx.compute import check_known
 from tersenet.frontends.onnx.dequantize import open_quantized, scale_weights
 from tersenet.frontends.onnx.fold import fold
-from tersenet.frontends.onnx.inputs import declared_inputs, examples, fix_inputs, given_inputs, unique
+from tersenet.frontends.onnx.inputs import declared_inputs, examples, fix_inputs, given_inputs
 from tersenet.frontends.onnx.linear import spell_linear
 from tersenet.frontends.onnx.network import Network
 from tersenet.frontends.onnx.program import Builder, Program
@@ -24,6 +24,7 @@ from tersenet.frontends.onnx.recurrent import spell_recurrent
 from tersenet.frontends.onnx.tensors import Constant, Folder, mapped, release
 from tersenet.frontends.onnx.wire import TORN, without_tensors
 from tersenet.graph.grids import with_grids
+from tersenet.graph.signature import unique
 from tersenet.graph.tidy import attribute_name, identifier
 from tersenet.graph.trace import trace_open
 from tersenet.model import Model

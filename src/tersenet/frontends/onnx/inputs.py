@@ -13,6 +13,7 @@ from tersenet.errors import ModelError
 from tersenet.frontends.onnx.operators.creation import dtype_of
 from tersenet.frontends.onnx.program import Input, Program
 from tersenet.frontends.onnx.tensors import TYPES, Constant
+from tersenet.graph.signature import unique
 from tersenet.graph.tidy import identifier
 
 LARGEST_EXAMPLE = 1 << 28  # elements of an example input: 1 GB of floats
@@ -126,15 +127,3 @@ def _sizes(entry: Input, batch: int | str | None, example: Any, asked: Mapping[i
 def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
     """Whether an example may be of this shape; its batch may be any."""
     return len(declared) == len(shape) and all(axis == 0 or not isinstance(said, int) or said == shape[axis] for axis, said in enumerate(declared))
-
-
-def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with a number after those that came before."""
-    made: list[str] = []
-    for name in names:
-        number, fresh = 1, name
-        while fresh in made:
-            number += 1
-            fresh = f"{name}_{number}"
-        made.append(fresh)
-    return tuple(made)

@@ -13,6 +13,7 @@ from tersenet.errors import ModelError
 from tersenet.formats.tflite import Graph, Operator
 from tersenet.frontends.tflite.site import Part, Site, dequantized
 from tersenet.frontends.tflite.table import OPERATORS, why_refused
+from tersenet.graph.signature import unique
 
 # The schema's integer types that activations are stored in.
 GRIDS = ("int8", "uint8", "int16")
@@ -124,20 +125,6 @@ def clean(name: str) -> str:
     plain = name.split(";")[0].removeprefix("serving_default_").split(":")[0]
     plain = re.sub(r"\W+", "_", plain).strip("_")
     return f"_{plain}" if plain[:1].isdigit() else plain
-
-
-def unique(names: Iterable[str]) -> list[str]:
-    """The names, later ones numbered where they were taken."""
-    taken: set[str] = set()
-    result = []
-    for name in names:
-        fresh, count = name, 1
-        while fresh in taken:
-            count += 1
-            fresh = f"{name}_{count}"
-        taken.add(fresh)
-        result.append(fresh)
-    return result
 
 
 def _layer_names(graph: Graph, needed: Sequence[int]) -> dict[int, str]:
