@@ -53,6 +53,8 @@ def compressed(name: str, network: published.Published, target: str) -> dict[str
     command = [str(Path(sys.executable).with_name("tersenet")), "compress", str(published.file_of(network)), "--data", source, "--to", target]
     if target == "litert" and network.reference:
         command += network.io  # as the published file
+    if network.recipe:
+        command += ["--recipe", str(HERE / "setting" / network.recipe)]
     start = time.perf_counter()
     surroundings = {**os.environ, "PYTHONPATH": str(HERE), "TERSENET_DATA": str(DATA)}
     done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, env=surroundings, check=False)

@@ -26,6 +26,7 @@ class Published:
         model: its file below TERSENET_DATA.
         data: the function here that gives its data.
         reference: an integer file of the same network, "" where there is none.
+        recipe: of another quantization than the default one, a file beside this; "" for the default.
         io: words of the command line for the LiteRT file that is held against the reference: integers in and out, where that has them.
     """
 
@@ -33,6 +34,7 @@ class Published:
     data: str
     reference: str = ""
     io: tuple[str, ...] = ("--io", "int8")
+    recipe: str = ""
 
 
 NETWORKS = {
@@ -43,7 +45,10 @@ NETWORKS = {
         "mlperf_tiny/visual_wake_words/vww_96.h5", "photographs_96", "mlperf_tiny/visual_wake_words/vww_96_int8.tflite"
     ),
     "anomaly detection (Keras 2 .h5)": Published(
-        "mlperf_tiny/anomaly_detection/ad01.h5", "sound_windows", "mlperf_tiny/anomaly_detection/ad01_int8.tflite"
+        "mlperf_tiny/anomaly_detection/ad01.h5",
+        "sound_windows",
+        "mlperf_tiny/anomaly_detection/ad01_int8.tflite",
+        recipe="per_tensor.json",  # narrow linear layers: a scale for each channel weighs a tenth of the weights
     ),
     "streaming wake word (Keras 2 .h5)": Published(
         "mlperf_tiny/streaming_wakeword/str_ww_ref_model.h5", "sound_columns", "mlperf_tiny/streaming_wakeword/str_ww_ref_model.tflite"
