@@ -79,4 +79,4 @@ def unknown(what: str, got: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(got, names, n=2)
     hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
     shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
-    return f"unknown {what} {got!r}; {hint}Known: {shown}."
+    return f"unknown {what} {got!r}; {hint}{'Known' if hint else 'known'}: {shown}."
