@@ -15,7 +15,7 @@ from tersenet.graph.rewrite import Simulation, apply_plan
 from tersenet.graph.walk import bind, constant, layer_of
 from tersenet.measure.agreement import sqnr_db
 from tersenet.measure.layers import LayerMeter, weight_range
-from tersenet.model import Model
+from tersenet.model import Model, as_tensors
 from tersenet.plan import QuantizationPlan
 from tersenet.record import Layer, WeightRange
 from tersenet.target import Export
@@ -46,7 +46,7 @@ def watch(module: fx.GraphModule, names: Mapping[str, str], arrays: tuple[np.nda
     """
     watcher = _Watcher(module, names)
     with torch.no_grad():
-        watcher.run(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        watcher.run(*as_tensors(arrays))
     return watcher.seen
 
 

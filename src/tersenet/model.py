@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -108,7 +108,7 @@ class Model:
 
     def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
-            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            tensors = as_tensors(arrays)
             try:
                 results = self.graph(*tensors)
             except (IndexError, RuntimeError, ValueError) as error:
@@ -132,6 +132,11 @@ def fails_on(what: str, error: Exception) -> str:
     """The sentence for a network that torch could not run."""
     shapes_or_tokens = "their shapes, and whole numbers such as tokens, must be such as the network was made for"
     return f"the network fails on {what}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}; {shapes_or_tokens}."
+
+
+def as_tensors(arrays: Iterable[np.ndarray]) -> list[torch.Tensor]:
+    """Arrays as torch takes them: in order of their axes, and a scalar without any (`np.ascontiguousarray` would give it one)."""
+    return [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]
 
 
 def ordered(inputs: tuple[Any, ...], specs: tuple[TensorSpec, ...]) -> list[np.ndarray]:

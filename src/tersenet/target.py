@@ -215,7 +215,7 @@ class Artifact:
         if size is None or count == size:
             results = self._run(arrays)
         else:
-            pieces = [self._run(self._padded([array[start : start + size] for array in arrays], size)) for start in range(0, count, size)]
+            pieces = [self._run(self._batch(arrays, start, size)) for start in range(0, count, size)]
             results = [np.concatenate(parts)[:count] for parts in zip(*pieces, strict=True)]
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -255,9 +255,9 @@ class Artifact:
         return port.axes.index(0) if port.axes else 0
 
     @staticmethod
-    def _padded(arrays: list[np.ndarray], size: int) -> list[np.ndarray]:
-        short = size - len(arrays[0])
-        return [np.concatenate([array, np.repeat(array[-1:], short, 0)]) if short else array for array in arrays]
+    def _batch(arrays: list[np.ndarray], start: int, size: int) -> list[np.ndarray]:
+        """`size` samples; the last one is repeated where there are too few. A scalar is no sample, and goes with all of them."""
+        return [array[np.minimum(np.arange(start, start + size), len(array) - 1)] if array.ndim else array for array in arrays]
 
     def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         fed = [feed(array, port) for array, port in zip(arrays, self.inputs, strict=True)]
@@ -289,7 +289,7 @@ def feed(array: np.ndarray, port: Port) -> np.ndarray:
     if port.scale is not None and np.issubdtype(np.dtype(port.dtype), np.integer) and np.issubdtype(array.dtype, np.floating):
         limits = np.iinfo(port.dtype)
         array = np.clip(np.round(array / np.float32(port.scale)) + (port.zero_point or 0), limits.min, limits.max)
-    return np.ascontiguousarray(array, dtype=port.dtype)
+    return np.asarray(array, dtype=port.dtype, order="C")
 
 
 def read(array: np.ndarray, port: Port) -> np.ndarray:
@@ -298,4 +298,4 @@ def read(array: np.ndarray, port: Port) -> np.ndarray:
         array = (array.astype(np.float32) - np.float32(port.zero_point or 0)) * np.float32(port.scale)
     if port.axes and port.axes != tuple(range(array.ndim)):
         array = array.transpose(np.argsort(port.axes))
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")

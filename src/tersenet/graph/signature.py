@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tersenet.errors import ModelError
+from tersenet.model import as_tensors
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _input_name(path: Sequence[Any], roots: Mapping[tuple[int, Any], str]) -> st
 def _as_tensor(value: Any) -> Any:
     """Arrays as tensors; float64 arrays as float32, which is what networks take."""
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value.astype(np.float32) if value.dtype == np.float64 else value))
+        return as_tensors([value.astype(np.float32) if value.dtype == np.float64 else value])[0]
     return value
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from tersenet.errors import DataError
-from tersenet.model import fails_on
+from tersenet.model import as_tensors, fails_on
 from tersenet.numerics.ranges import Estimator
 
 
@@ -56,7 +56,7 @@ def calibrate(
     observer, seen = Observer(module, estimators), 0
     with torch.no_grad():
         for arrays in batches:
-            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            tensors = as_tensors(arrays)
             try:
                 observer.run(*tensors)
             except (IndexError, RuntimeError, ValueError) as error:

@@ -51,7 +51,7 @@ class ExecuTorchSession:
             if array.shape != port.shape or array.dtype != port.dtype:
                 raise DataError(f"{port.name} of {self.path.name} takes {port.dtype}{list(port.shape)}, got {array.dtype}{list(array.shape)}.")
         with native_quiet() if self.fresh else nullcontext():
-            results = self.method.execute([torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
+            results = self.method.execute([torch.from_numpy(np.asarray(array, order="C")) for array in arrays])
         self.fresh = False
         return [result.numpy().copy() for result in results]
 
