@@ -11,7 +11,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from tersenet.errors import ModelError, TersenetError
-from tersenet.frontends.keras import operations, wrapped
+from tersenet.frontends.keras import operations, tensorflow_functions, wrapped
 from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, network
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
@@ -86,7 +86,7 @@ class Builder:
                 self.notes.append(f"{layer.kind} {layer.name!r} is a subclass; it is computed by its functional configuration")
             return self.network(layer, weights, shapes, dtypes)
         if operations.is_operation(layer):
-            return operations.converted(layer)
+            return (tensorflow_functions if layer.kind in operations.OF_TENSORFLOW else operations).converted(layer)
         _check_policy(layer)
         return self.convert(Layer(layer.kind, layer.name, layer.config, weights, shapes, self.convert), layer.registered)
 
@@ -210,7 +210,9 @@ class _Assembly:
         """The shapes that come in: the batch open, and each size that differs between the probes."""
         shapes, dtypes = [], []
         for ref in leaves((list(call.args), {key: given for key, given in call.kwargs.items() if not key.endswith("mask")})):
-            tensors = [known[ref.layer, ref.call][ref.output].tensor for known in self.known]
+            tensors: list[Any] = [known[ref.layer, ref.call][ref.output].tensor for known in self.known]
+            if not isinstance(tensors[0], torch.Tensor):  # sizes of a tensor, as tf.shape gives them
+                continue
             sizes = list(zip(*(tensor.shape for tensor in tensors), strict=True))
             shapes.append(tuple(None if axis == 0 or len(set(each)) > 1 else int(each[0]) for axis, each in enumerate(sizes)))
             dtypes.append(tensors[0].dtype)

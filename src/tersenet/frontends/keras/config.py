@@ -108,6 +108,7 @@ def network(layer: Described) -> Network:
         return _chain(layer, layers)
     if "input_layers" not in layer.config or "output_layers" not in layer.config:
         raise ModelError(f"the network {layer.name!r} does not say what its inputs and outputs are")
+    layers = tuple(replace(inner, calls=tuple(_in_order(call, inner) for call in inner.calls)) for inner in layers)
     bases = _bases(layer, layers)
     inputs, outputs = (mapped(_refs(layer.config[key]), lambda ref: ref) for key in ("input_layers", "output_layers"))
     shifted = tuple(replace(inner, calls=tuple(_shifted(call, bases[0]) for call in inner.calls)) for inner in layers)
@@ -126,6 +127,14 @@ def _chain(layer: Described, layers: Sequence[Described]) -> Network:
     for inner in layers[1:]:
         chained.append(replace(inner, calls=(Call((Ref(chained[-1].name, 0, 0),)),)))
     return Network(layer.name, tuple(chained), [Ref(layers[0].name, 0, 0)], [Ref(layers[-1].name, 0, 0)])
+
+
+def _in_order(call: Call, inner: Described) -> Call:
+    """A call of a network on a dict of tensors, in the order of that network's own inputs."""
+    names = inner.config.get("input_layers")
+    if not isinstance(names, Mapping) or len(call.args) != 1 or not isinstance(call.args[0], Mapping) or set(call.args[0]) != set(names):
+        return call
+    return replace(call, args=({name: call.args[0][name] for name in names},))
 
 
 def _first_shape(layer: Described, first: Described) -> Any:
@@ -149,22 +158,35 @@ def _input_dtype(first: Described) -> str:
 
 
 def _call(node: Any) -> Call:
-    """One entry of ``inbound_nodes``: a dict in Keras 3, a list of ``[layer, call, output, kwargs]`` before."""
-    if isinstance(node, Mapping):
+    """One entry of ``inbound_nodes``: a dict of arguments in Keras 3, ``[layer, call, output, kwargs]`` in lists and dicts of these before."""
+    if _is_of_keras_3(node):
         args, kwargs = value(node.get("args", [])), value(node.get("kwargs", {}))
         if not isinstance(args, list) or not isinstance(kwargs, Mapping):
             raise ModelError("a call of a layer must have a list of arguments")
         return Call(tuple(args), kwargs)
-    if isinstance(node, list) and node and isinstance(node[0], str):
-        node = [node]
-    if not isinstance(node, list):
+    if not isinstance(node, list | Mapping):
         raise ModelError("a call of a layer must be a list or an object")
-    args, kwargs = [], {}
-    for entry in node:
-        args.append(_legacy(entry))
-        if len(entry) > 3 and isinstance(entry[3], Mapping):
-            kwargs.update({key: _legacy_argument(argument) for key, argument in entry[3].items()})
-    return Call(tuple(args), kwargs)
+    beside: dict[str, Any] = {}
+    first = _first_argument(node, beside)
+    return Call(tuple(first) if isinstance(first, list) else (first,), beside)
+
+
+def _is_of_keras_3(node: Any) -> bool:
+    return isinstance(node, Mapping) and isinstance(node.get("args", []), list) and "args" in node
+
+
+def _first_argument(structure: Any, kwargs: dict[str, Any], depth: int = 0) -> Any:
+    """What a layer of Keras 2 is called on: tensors and constants in lists and dicts. Each of them has the other arguments of the call beside it."""
+    if depth > _DEEPEST:
+        raise ModelError("an argument of a call is nested too deeply")
+    if isinstance(structure, Mapping):
+        return {key: _first_argument(part, kwargs, depth + 1) for key, part in structure.items()}
+    if isinstance(structure, list) and not (structure and isinstance(structure[0], str)):
+        return [_first_argument(part, kwargs, depth + 1) for part in structure]
+    found = _legacy(structure)
+    if len(structure) > 3 and isinstance(structure[3], Mapping):
+        kwargs.update({key: _legacy_argument(argument) for key, argument in structure[3].items()})
+    return found
 
 
 def _legacy(entry: Any) -> Any:
@@ -257,7 +279,8 @@ def _bases(layer: Described, layers: Sequence[Described]) -> tuple[dict[str, int
     def shifted(refs: Sequence[Ref]) -> dict[str, int]:
         return {name: 1 for name, calls in inside.items() if any(ref.layer == name and ref.call >= calls for ref in refs)}
 
-    modern = any(inner.module for inner in layers)
+    nodes = [node for entry in layer.config["layers"] for node in entry.get("inbound_nodes") or []]
+    modern = any(inner.module for inner in layers) and all(_is_of_keras_3(node) for node in nodes)
     if modern:
         kinds = {inner.name: inner.kind for inner in layers}
         return shifted(within), {**{name: 1 for name in inside if kinds[name] in FUNCTIONAL}, **shifted(returned)}

@@ -1,9 +1,10 @@
-"""Operators between layers: ``x * 2 + y``, slices, means. Keras 3 saves each as an Operation, Keras 2 as a layer that names a function of
-TensorFlow (TFOpLambda, SlicingOpLambda, TensorFlowOpLayer). The names are looked up in the tables here, and nowhere else."""
+"""Operators between layers: ``x * 2 + y``, slices, means. Keras 3 saves each as an Operation, whose name is looked up in the table here and
+nowhere else; for Keras 2 see `tensorflow_functions`."""
 
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from tersenet.errors import ModelError, unknown
 from tersenet.frontends.keras.config import Described
 
-_TENSORFLOW = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
+# Layers of Keras 2 that name a function of TensorFlow.
+OF_TENSORFLOW = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
 _DTYPES = {"float16": torch.float32, "bfloat16": torch.float32, "float32": torch.float32, "float64": torch.float32}
 _DTYPES |= {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "bool": torch.bool}
 
@@ -22,7 +24,7 @@ def is_operation(layer: Described) -> bool:
     """Whether a layer of a configuration is an operator of one of the three kinds."""
     # Keras 3 writes no module into an .h5; its layers say whether they are trainable, its operations do not.
     unsaid = not layer.module and layer.kind in OPERATIONS and "trainable" not in layer.config
-    return layer.kind in _TENSORFLOW or unsaid or layer.module.startswith(("keras.src.ops", "keras.ops"))
+    return layer.kind in OF_TENSORFLOW or unsaid or layer.module.startswith(("keras.src.ops", "keras.ops"))
 
 
 class Operation(torch.nn.Module):
@@ -50,35 +52,26 @@ def converted(layer: Described) -> torch.nn.Module:
     Raises:
         ModelError: it is not one of the tables.
     """
-    if layer.kind not in _TENSORFLOW:
-        if layer.kind not in OPERATIONS:
-            raise ModelError(f"the operator {layer.name!r} is not read: {unknown('Keras operation', layer.kind, OPERATIONS)}")
-        settings = {key: found for key, found in layer.config.items() if key not in {"name", "dtype"} or (key, layer.kind) == ("dtype", "Cast")}
-        return Operation(OPERATIONS[layer.kind], settings)
-    if layer.kind == "TensorFlowOpLayer":
-        return _node(layer)
-    function = str(layer.config.get("function") or ("__operators__.getitem" if layer.kind == "SlicingOpLambda" else ""))
-    if function not in TENSORFLOW:
-        raise ModelError(f"the operator {layer.name!r} is not read: {unknown('TensorFlow function', function, TENSORFLOW)}")
-    return Operation(TENSORFLOW[function], {})
-
-
-def _node(layer: Described) -> torch.nn.Module:
-    """An operator of TensorFlow 2.0 to 2.3: a node of its graph, and the arguments that are constants by their places."""
-    node = layer.config.get("node_def")
-    constants = layer.config.get("constants")
-    kind = str(node.get("op")) if isinstance(node, Mapping) else ""
-    if kind not in NODES or not isinstance(node, Mapping):
-        raise ModelError(f"the operator {layer.name!r} is not read: {unknown('TensorFlow operator', kind, NODES)}")
-    attributes = node.get("attr") if isinstance(node.get("attr"), Mapping) else {}
-    keep = attributes.get("keep_dims", {}).get("b", False) if kind in _REDUCTIONS else None  # type: ignore[union-attr]
-    held = {int(place): found for place, found in constants.items()} if isinstance(constants, Mapping) else {}
-    return Operation(NODES[kind], {} if keep is None else {"keepdims": keep}, held)
+    if layer.kind not in OPERATIONS:
+        raise ModelError(f"the operator {layer.name!r} is not read: {unknown('Keras operation', layer.kind, OPERATIONS)}")
+    settings = {key: found for key, found in layer.config.items() if key not in {"name", "dtype"} or (key, layer.kind) == ("dtype", "Cast")}
+    return Operation(OPERATIONS[layer.kind], settings)
 
 
 def _number(x: Any, like: Any) -> Any:
     """A number or list beside a tensor."""
     return torch.as_tensor(x, dtype=like.dtype if isinstance(like, torch.Tensor) and like.is_floating_point() else None) if isinstance(x, list) else x
+
+
+_OF_SIZES: Mapping[str, Callable[[Any, Any], Any]] = {"add": operator.add, "sub": operator.sub, "subtract": operator.sub, "mul": operator.mul}
+_OF_SIZES = {**_OF_SIZES, "multiply": operator.mul, "floor_divide": operator.floordiv}
+
+
+def _of_sizes(function: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """Arithmetic on sizes of tensors, which are numbers of Python."""
+    if getattr(function, "__name__", "") not in _OF_SIZES:
+        raise ModelError("of the sizes of a tensor, sums, differences, products and whole quotients alone are converted")
+    return _OF_SIZES[function.__name__](left, right)
 
 
 def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -88,6 +81,8 @@ def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         other = next((each for each in (x2, y, b) if each is not None), None)
         if other is None:
             raise ModelError("an operator of two values is called with one")
+        if not isinstance(x, torch.Tensor) and not isinstance(other, torch.Tensor):
+            return _of_sizes(function, x, other)
         left, right = _number(x, other), _number(other, x)
         if not isinstance(left, torch.Tensor):
             left = torch.full((), left, dtype=right.dtype if right.is_floating_point() or isinstance(left, int) else torch.float32)
@@ -186,9 +181,74 @@ def get_item(x: torch.Tensor, key: Any = None, *, slice_spec: Any = None, **_: A
     parts = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in parts):
         raise ModelError("an index must be of numbers and slices")
-    if any(isinstance(part, slice) and (part.step or 1) < 0 for part in parts):
-        raise ModelError("a slice with a step below zero is not converted; use keras.ops.flip")
-    return x[tuple(parts)]
+    return _forwards(x, parts)[tuple(slice(None) if _backwards(part) else part for part in parts)]
+
+
+def _backwards(part: Any) -> bool:
+    return isinstance(part, slice) and (part.step or 1) < 0
+
+
+def _forwards(x: torch.Tensor, parts: Sequence[Any]) -> torch.Tensor:
+    """The tensor with what slices of a step below zero take of it, which torch's own indexing has none of."""
+    axes = [part for part in parts if part is not None and part is not Ellipsis]
+    behind = len(axes) - sum(part is not None for part in itertools.takewhile(lambda part: part is not Ellipsis, parts))
+    for place, part in enumerate(axes):
+        if _backwards(part):
+            axis = place if Ellipsis not in parts or place < len(axes) - behind else x.dim() - len(axes) + place
+            taken = range(*part.indices(x.shape[axis]))
+            whole = len(taken) == x.shape[axis]
+            x = torch.flip(x, [axis]) if whole else x.index_select(axis, torch.tensor(list(taken), dtype=torch.int64))
+    return x
+
+
+def take(x: torch.Tensor, indices: Any = None, axis: Any = None, **_: Any) -> torch.Tensor:
+    """Parts of an axis by their places, which may be a tensor of any shape; of the whole array in one row without an axis."""
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    places = indices if isinstance(indices, torch.Tensor) else torch.as_tensor(indices, dtype=torch.int64)
+    before: list[Any] = [slice(None)] * (int(axis) % x.dim())
+    return x[(*before, places)]
+
+
+def normalize(x: torch.Tensor, axis: Any = -1, order: Any = 2, epsilon: Any = None, **_: Any) -> torch.Tensor:
+    """By the norm along an axis, which is at least `epsilon`."""
+    if order != 2:
+        raise ModelError(f"a normalization of order {order!r} is not converted")
+    squares = torch.sum(torch.square(x), axis, keepdim=True)
+    return x * torch.rsqrt(torch.clamp(squares, min=(1e-7 if epsilon is None else float(epsilon)) ** 2))
+
+
+def depth_to_space(x: torch.Tensor, block_size: int = 2, data_format: Any = None, **_: Any) -> torch.Tensor:
+    """Channels to pixels: the part of the block is the outer part of the channels, as TensorFlow has it."""
+    last = "last" in str(data_format or "channels_last") or str(data_format) == "NHWC"
+    x = x if last else x.permute(0, 2, 3, 1)
+    height, width, depth = x.shape[1:]
+    x = x.reshape(-1, height, width, block_size, block_size, depth // block_size**2).permute(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, height * block_size, width * block_size, depth // block_size**2)
+    return x if last else x.permute(0, 3, 1, 2)
+
+
+def space_to_depth(x: torch.Tensor, block_size: int = 2, data_format: Any = None, **_: Any) -> torch.Tensor:
+    """Pixels to channels, the other way round."""
+    last = "last" in str(data_format or "channels_last") or str(data_format) == "NHWC"
+    x = x if last else x.permute(0, 2, 3, 1)
+    height, width, depth = x.shape[1:]
+    x = x.reshape(-1, height // block_size, block_size, width // block_size, block_size, depth).permute(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, height // block_size, width // block_size, depth * block_size**2)
+    return x if last else x.permute(0, 3, 1, 2)
+
+
+def repeat(x: torch.Tensor, repeats: Any = None, axis: Any = None, **_: Any) -> torch.Tensor:
+    """Each place of an axis several times in a row."""
+    if not isinstance(repeats, int):
+        raise ModelError("repeat takes one number of repeats")
+    x = x if axis is not None else x.reshape(-1)
+    place = int(axis or 0) % x.dim()
+    return torch.stack([x] * repeats, place + 1).flatten(place, place + 1)
+
+
+def unstack(x: torch.Tensor, num: Any = None, axis: int = 0, **_: Any) -> list[torch.Tensor]:
+    return list(torch.unbind(x, axis))
 
 
 def where(condition: torch.Tensor, x1: Any = None, x2: Any = None, *, x: Any = None, y: Any = None, **_: Any) -> torch.Tensor:
@@ -260,18 +320,26 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Abs": unary(torch.abs),
     "Absolute": unary(torch.abs),
     "Add": _add,
+    "All": reduction(lambda x, axes, keep: ~_any(~x.to(torch.bool), axes, keep)),
     "Amax": _max,
     "Amin": _min,
-    "All": reduction(lambda x, axes, keep: ~_any(~x.to(torch.bool), axes, keep)),
     "Any": reduction(lambda x, axes, keep: _any(x.to(torch.bool), axes, keep)),
+    "Arccos": unary(torch.acos),
+    "Arcsin": unary(torch.asin),
+    "Arctan": unary(torch.atan),
     "Argmax": arg(torch.argmax),
     "Argmin": arg(torch.argmin),
+    "BroadcastTo": lambda x, shape=None: x.expand(*[-1 if size is None else size for size in shape]),
     "Cast": cast,
     "Ceil": unary(torch.ceil),
+    "Celu": lambda x, alpha=1.0: F.celu(x, alpha),
     "Clip": clip,
     "Concatenate": concatenate,
     "Copy": unary(torch.clone),
     "Cos": unary(torch.cos),
+    "Cosh": unary(torch.cosh),
+    "Cumsum": lambda x, axis=-1, **_: torch.cumsum(x, axis),
+    "DepthToSpace": depth_to_space,
     "Divide": _divide,
     "Einsum": einsum,
     "Elu": lambda x, alpha=1.0: F.elu(x, alpha),
@@ -282,17 +350,21 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Expm1": unary(torch.expm1),
     "Flip": flip,
     "Floor": unary(torch.floor),
+    "FloorDivide": binary(torch.floor_divide),
     "Gelu": gelu,
     "GetItem": get_item,
     "Greater": binary(torch.gt),
     "GreaterEqual": binary(torch.ge),
     "HardSigmoid": unary(lambda x: F.relu6(x + 3.0) / 6.0),
     "HardSilu": unary(F.hardswish),
+    "HardTanh": unary(F.hardtanh),
     "LeakyRelu": leaky_relu,
     "Less": binary(torch.lt),
     "LessEqual": binary(torch.le),
     "Log": unary(torch.log),
+    "Log10": unary(torch.log10),
     "Log1p": unary(torch.log1p),
+    "Log2": unary(torch.log2),
     "LogSigmoid": unary(F.logsigmoid),
     "LogSoftmax": log_softmax,
     "LogicalAnd": binary(torch.logical_and),
@@ -305,9 +377,11 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Mean": _mean,
     "Min": _min,
     "Minimum": _minimum,
+    "Mod": binary(torch.remainder),
     "Moveaxis": lambda x, source=None, destination=None: torch.movedim(x, source, destination),
     "Multiply": _multiply,
     "Negative": unary(torch.neg),
+    "Normalize": normalize,
     "NotEqual": binary(torch.ne),
     "OnesLike": lambda x, **_: torch.ones_like(x),
     "Pad": pad,
@@ -317,16 +391,20 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Reciprocal": unary(torch.reciprocal),
     "Relu": unary(torch.relu),
     "Relu6": unary(F.relu6),
+    "Repeat": repeat,
     "Reshape": reshape,
+    "Round": unary(torch.round),
     "Rsqrt": unary(torch.rsqrt),
     "Selu": unary(F.selu),
     "Sigmoid": unary(torch.sigmoid),
     "Sign": unary(torch.sign),
     "Silu": unary(F.silu),
     "Sin": unary(torch.sin),
+    "Sinh": unary(torch.sinh),
     "Softmax": softmax,
     "Softplus": unary(F.softplus),
     "Softsign": unary(F.softsign),
+    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Sqrt": unary(torch.sqrt),
     "Square": unary(torch.square),
@@ -337,43 +415,15 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Subtract": _subtract,
     "Sum": _sum,
     "Swapaxes": lambda x, axis1=0, axis2=1: torch.transpose(x, axis1, axis2),
+    "Take": take,
+    "Tan": unary(torch.tan),
     "Tanh": unary(torch.tanh),
     "Tile": lambda x, repeats=None: x.repeat(repeats if isinstance(repeats, list | tuple) else [*[1] * (x.dim() - 1), repeats]),
     "Transpose": transpose,
     "TrueDivide": _divide,
+    "Trunc": unary(torch.trunc),
+    "Unstack": unstack,
     "Var": reduction(lambda x, axes, keep: torch.var(x, axes, correction=0, keepdim=keep)),
     "Where": where,
     "ZerosLike": lambda x, **_: torch.zeros_like(x),
 }
-_SAME: Mapping[str, str] = {
-    "math.add": "Add", "__operators__.add": "Add", "math.subtract": "Subtract", "math.multiply": "Multiply", "math.divide": "Divide",
-    "math.truediv": "Divide", "math.maximum": "Maximum", "math.minimum": "Minimum", "math.pow": "Power", "math.square": "Square",
-    "math.sqrt": "Sqrt", "math.rsqrt": "Rsqrt", "math.exp": "Exp", "math.log": "Log", "math.log1p": "Log1p", "math.abs": "Abs",
-    "math.negative": "Negative", "math.tanh": "Tanh", "math.sigmoid": "Sigmoid", "math.sin": "Sin", "math.cos": "Cos", "math.floor": "Floor",
-    "math.ceil": "Ceil", "math.sign": "Sign", "math.reciprocal": "Reciprocal", "math.reduce_mean": "Mean", "math.reduce_sum": "Sum",
-    "math.reduce_max": "Max", "math.reduce_min": "Min", "math.reduce_prod": "Prod", "math.reduce_std": "Std", "math.reduce_variance": "Var",
-    "math.argmax": "Argmax", "math.argmin": "Argmin", "math.greater": "Greater", "math.greater_equal": "GreaterEqual", "math.less": "Less",
-    "math.less_equal": "LessEqual", "math.equal": "Equal", "math.not_equal": "NotEqual", "math.softplus": "Softplus", "math.erf": "Erf",
-    "nn.relu": "Relu", "nn.relu6": "Relu6", "nn.sigmoid": "Sigmoid", "nn.tanh": "Tanh", "nn.softmax": "Softmax", "nn.softplus": "Softplus",
-    "nn.log_softmax": "LogSoftmax", "nn.leaky_relu": "LeakyRelu", "nn.elu": "Elu", "nn.selu": "Selu", "nn.silu": "Silu", "nn.swish": "Silu",
-    "reshape": "Reshape", "transpose": "Transpose", "concat": "Concatenate", "stack": "Stack", "split": "Split", "expand_dims": "ExpandDims",
-    "squeeze": "Squeeze", "cast": "Cast", "clip_by_value": "Clip", "linalg.matmul": "Matmul", "matmul": "Matmul", "where": "Where",
-    "__operators__.getitem": "GetItem", "pad": "Pad", "identity": "Copy", "stop_gradient": "StopGradient", "reverse": "Flip",
-    "convert_to_tensor": "Copy", "ones_like": "OnesLike", "zeros_like": "ZerosLike",
-}  # fmt: skip
-# Functions of TensorFlow that Keras 2 names -> what computes them.
-TENSORFLOW: Mapping[str, Callable[..., Any]] = {name: OPERATIONS[same] for name, same in _SAME.items()} | {
-    "nn.gelu": lambda features, approximate=False, **_: gelu(features, approximate),
-    "compat.v1.nn.relu": OPERATIONS["Relu"],
-}
-# Operators of TensorFlow's graphs that the first versions of TensorFlow 2 name -> what computes them.
-NODES: Mapping[str, Callable[..., Any]] = {
-    name: OPERATIONS[same]
-    for name, same in {
-        "Add": "Add", "AddV2": "Add", "Sub": "Subtract", "Mul": "Multiply", "RealDiv": "Divide", "Maximum": "Maximum", "Minimum": "Minimum",
-        "Pow": "Power", "Square": "Square", "Sqrt": "Sqrt", "Rsqrt": "Rsqrt", "Exp": "Exp", "Log": "Log", "Abs": "Abs", "Neg": "Negative",
-        "Relu": "Relu", "Relu6": "Relu6", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Softmax": "Softmax", "Softplus": "Softplus", "Mean": "Mean",
-        "Sum": "Sum", "Max": "Max", "Min": "Min", "Prod": "Prod", "Reshape": "Reshape", "Transpose": "Transpose", "ExpandDims": "ExpandDims",
-        "ConcatV2": "Concatenate", "MatMul": "Matmul", "BatchMatMulV2": "Matmul", "Identity": "Copy",
-    }.items()
-}  # fmt: skip

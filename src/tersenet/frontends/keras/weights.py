@@ -72,9 +72,10 @@ class StoredChildren(Mapping[str, Weights]):
         self._names = [name for name in group.names() if name != "vars"]
 
     def __getitem__(self, name: str) -> Weights:
-        if name not in self._names:
+        found = next((each for each in (name, f"_{name}") if each in self._names), None)  # Keras 2: ``_query_dense``
+        if found is None:
             raise KeyError(name)
-        return stored(self._group.group(name))
+        return stored(self._group.group(found))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -99,10 +100,18 @@ def _variables(group: Group) -> tuple[np.ndarray, ...]:
 def of_layers(weights: Weights, classes: Sequence[str]) -> list[Weights]:
     """The weights of each layer of a network, whose classes are given in the order of its configuration.
 
-    Keras numbers the layers of one class in that order: ``conv2d``, ``conv2d_1``.
+    Keras numbers the layers of one class in that order: ``conv2d``, ``conv2d_1``; some versions of Keras 2 leave numbers out.
     """
     held = next((weights.children[name] for name in _LAYERS if name in weights.children), Weights())
-    return [held.children.get(name, Weights()) for name in stored_names(classes)]
+    wanted = stored_names(classes)
+    renamed: dict[str, str] = {}
+    for kind in {_stored_name(kind) for kind in classes}:
+        pattern = re.compile(rf"{re.escape(kind)}(?:_(\d+))?")
+        there = [(int(match[1] or 0), name) for name in held.children if (match := pattern.fullmatch(name))]
+        asked = [name for name, each in zip(wanted, classes, strict=True) if _stored_name(each) == kind]
+        if len(there) == len(asked):
+            renamed.update(zip(asked, (name for _, name in sorted(there)), strict=True))
+    return [held.children.get(renamed.get(name, name), Weights()) for name in wanted]
 
 
 def stored_names(classes: Sequence[str]) -> list[str]:
@@ -114,10 +123,14 @@ def stored_names(classes: Sequence[str]) -> list[str]:
     counts: dict[str, int] = {}
     names = []
     for kind in classes:
-        name = _snake_case(_CLASSES.get(kind, kind))
+        name = _stored_name(kind)
         names.append(f"{name}_{counts[name]}" if name in counts else name)
         counts[name] = counts.get(name, 0) + 1
     return names
+
+
+def _stored_name(kind: str) -> str:
+    return _snake_case(_CLASSES.get(kind, kind))
 
 
 def _snake_case(name: str) -> str:
