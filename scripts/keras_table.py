@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from table_page import Words
+from table_page import page as drawn
 from tersenet.frontends.keras.table import LAYERS, LIMITS, REFUSED
-
-
-@dataclass(frozen=True)
-class Words:
-    """The sentences of the page in one language."""
-
-    title: str
-    intro: str
-    converted: str
-    refused: str
-    layer: str
-    limits: str
-    reason: str
-
 
 WORDS: Mapping[str, Words] = {
     "en": Words(
@@ -33,7 +20,7 @@ WORDS: Mapping[str, Words] = {
         ),
         converted="Converted",
         refused="Refused, and why",
-        layer="layer",
+        row="layer",
         limits="limits",
         reason="reason",
     ),
@@ -48,7 +35,7 @@ WORDS: Mapping[str, Words] = {
         ),
         converted="可转换",
         refused="拒绝及原因",
-        layer="层",
+        row="层",
         limits="限制",
         reason="原因",
     ),
@@ -84,9 +71,6 @@ CHINESE: Mapping[str, str] = {
     "it counts the values of each tile of an image, which no runtime does: prepare the data with it": (
         "它统计图像每个分块的取值，没有运行时能这样做：请在准备数据时使用它"
     ),
-    "Keras 2 had it for GPUs alone, its weights in another order: put a plain layer in its place there, load its weights, and save that": (
-        "Keras 2 中仅供 GPU 使用，权重的排列不同：请在那里换成普通的层，载入权重后再保存"
-    ),
     "it reads tables by TensorFlow's columns of features: make numbers of them where the data are prepared": (
         "它按 TensorFlow 的特征列读取表格：请在准备数据时把它们变成数字"
     ),
@@ -111,20 +95,6 @@ CHINESE: Mapping[str, str] = {
 
 def page(language: str) -> str:
     """The whole page."""
-    words = WORDS[language]
     said = {sentence: sentence if language == "en" else CHINESE[sentence] for sentence in (*LIMITS.values(), *REFUSED.values())}
-    parts = [
-        f"# {words.title}",
-        words.intro,
-        f"## {words.converted}",
-        "\n".join(
-            [
-                f"| {words.layer} | {words.limits} |",
-                "|---|---|",
-                *(f"| `{kind}` | {said[LIMITS[kind]] if kind in LIMITS else ''} |" for kind in sorted(LAYERS)),
-            ]
-        ),
-        f"## {words.refused}",
-        "\n".join([f"| {words.layer} | {words.reason} |", "|---|---|", *(f"| `{kind}` | {said[REFUSED[kind]]} |" for kind in sorted(REFUSED))]),
-    ]
-    return "\n\n".join(parts) + "\n"
+    converted = [(kind, said[LIMITS[kind]] if kind in LIMITS else "") for kind in sorted(LAYERS)]
+    return drawn(WORDS[language], converted, [(kind, said[REFUSED[kind]]) for kind in sorted(REFUSED)])
