@@ -48,7 +48,7 @@ def tersenet_command() -> None:
 @click.option("--batch", type=int, default=1, show_default=True, help="of files that fix one")
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
 @click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
-@click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
+@click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for code; .weights.h5 or .weights.json for Keras")
 @click.option(
     "--length",
     type=click.IntRange(1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,20 @@ def test_networks_within_networks(tmp_path: Path) -> None:
     check_nested(tersenet.load(saved_h5(tmp_path / "net.h5", nested(), held)))
 
 
+def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """`model.to_json()` and `model.save_weights("net.h5")`."""
+    import h5py
+
+    held = {"inner": {**variables("b", B), **variables("c", C)}, "chain": variables("a", A), "d": variables("d", D)}
+    (tmp_path / "net.json").write_text(json.dumps({**nested(), "keras_version": "2.10.0", "backend": "tensorflow"}))
+    whole = saved_h5(tmp_path / "whole.h5", nested(), held)
+    with h5py.File(whole) as source, h5py.File(tmp_path / "net.h5", "w") as file:
+        for name in source["model_weights"]:
+            source.copy(f"model_weights/{name}", file)
+        file.attrs["layer_names"] = source["model_weights"].attrs["layer_names"]
+    check_nested(tersenet.load(tmp_path / "net.json", weights=tmp_path / "net.h5"))
+
+
 PATHS = {
     # tf-keras from 2.15: the property `layers`, each layer once
     "layers": ("layers/functional/layers/dense", "layers/functional/layers/dense_1", "layers/sequential/layers/dense", "layers/dense"),
@@ -288,3 +303,46 @@ def test_attention_in_archives(tmp_path: Path) -> None:
     q, k, v = (np.einsum("btf,fhd->bhtd", X, parts[name]) for name in ("query", "key", "value"))
     heads = softmax(q @ k.transpose(0, 1, 3, 2) / np.sqrt(3.0)) @ v
     np.testing.assert_allclose(model(X), np.einsum("bhtd,hdf->btf", heads, parts["output"]), rtol=1e-4, atol=1e-5)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def cudnn(gates: int, inputs: int, units: int) -> tuple[dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]]:
+    """Variables as CuDNN layers save them, and (input matrix, hidden matrix, input bias, hidden bias) of each gate, to be multiplied from the left.
+
+    A gate's input matrix (units, inputs) lies in the file row after row, in the columns of an array (inputs, units).
+    """
+    parts = [(random(units, inputs), random(units, units), random(units), random(units)) for _ in range(gates)]
+    kernel = np.concatenate([x.reshape(inputs, units) for x, *_ in parts], 1)
+    kernel_h = np.concatenate([h for _, h, *_ in parts], 1)
+    bias = np.concatenate([*(part[2] for part in parts), *(part[3] for part in parts)])
+    return {"r/kernel:0": kernel, "r/recurrent_kernel:0": kernel_h, "r/bias:0": bias}, parts
+
+
+def test_lstm_of_cudnn(tmp_path: Path) -> None:
+    held, parts = cudnn(4, 6, 5)
+    config = functional([given("x", 4, 6), entry("CuDNNLSTM", "r", [on("x")], units=5, return_sequences=True)], ("x",), ("r",))
+    model = tersenet.load(saved_h5(tmp_path / "net.h5", config, {"r": held}))
+    hidden = cell = np.zeros((3, 5), np.float32)
+    for time in range(4):
+        i, f, c, o = (X[:, time] @ x.T + hidden @ h.T + b_x + b_h for x, h, b_x, b_h in parts)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(c)
+        hidden = sigmoid(o) * np.tanh(cell)
+        np.testing.assert_allclose(model(X)[:, time], hidden, rtol=1e-4, atol=1e-5)
+    assert any(str(node.target).startswith("aten.lstm") for node in model.graph.graph.nodes)
+
+
+def test_gru_of_cudnn_in_both_directions(tmp_path: Path) -> None:
+    (ahead, parts), (behind, _) = cudnn(3, 6, 5), cudnn(3, 6, 5)
+    inner = entry("CuDNNGRU", "g", units=5, return_sequences=False)
+    layers = [given("x", 4, 6), entry("Bidirectional", "r", [on("x")], layer=inner, merge_mode="concat")]
+    held = {f"r/{way}_{name}": array for way, part in (("forward", ahead), ("backward", behind)) for name, array in part.items()}
+    model = tersenet.load(saved_h5(tmp_path / "net.h5", functional(layers, ("x",), ("r",)), {"r": held}))
+    hidden = np.zeros((3, 5), np.float32)
+    for time in range(4):
+        (z, z_h), (r, r_h), (n, n_h) = ((X[:, time] @ x.T + b_x, hidden @ h.T + b_h) for x, h, b_x, b_h in parts)
+        update, reset = sigmoid(z + z_h), sigmoid(r + r_h)
+        hidden = update * hidden + (1 - update) * np.tanh(n + reset * n_h)
+    np.testing.assert_allclose(model(X)[:, :5], hidden, rtol=1e-4, atol=1e-5)

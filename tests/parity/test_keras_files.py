@@ -73,3 +73,43 @@ def test_a_backbone_computes_what_keras_computes(tersenet_data: Path) -> None:
     theirs = keras.models.load_model(tersenet_data / BACKBONE, compile=False)
     model = check_frontend(tersenet.load, tersenet_data / BACKBONE, reference(theirs), [samples(theirs, 1.0)])
     assert "block_1_expand.weight" in model.graph.state_dict()
+
+
+def separate(keras: Any, folder: Path) -> tuple[Any, Path]:
+    """A network whose configuration alone is in a file."""
+    x = keras.Input((6,))
+    y = keras.layers.LSTM(4)(keras.layers.Reshape((2, 3))(x))
+    model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Dense(5, activation="relu")(y)))
+    (folder / "net.json").write_text(model.to_json())
+    return model, folder / "net.json"
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_weights_in_files_of_their_own(pieces: bool, tmp_path: Path) -> None:
+    model, path = separate(keras, tmp_path)
+    weights = tmp_path / ("net.weights.json" if pieces else "net.weights.h5")
+    model.save_weights(weights, **{"max_shard_size": 300 / 1024**3} if pieces else {})  # so small that the LSTM lies in two pieces
+    assert len(list(tmp_path.glob("*.h5"))) == (3 if pieces else 1)
+    check_frontend(lambda each: tersenet.load(each, weights=weights), path, reference(model), [samples(model, 1.0)])
+    model.save(tmp_path / "net.keras")
+    whole = tersenet.load(tmp_path / "net.keras")
+    assert whole.fingerprint == tersenet.load(tmp_path / "net.keras", weights=weights).fingerprint
+
+
+def test_weights_in_pieces_that_are_not_all_there(tmp_path: Path) -> None:
+    model, path = separate(keras, tmp_path)
+    weights = tmp_path / "net.weights.json"
+    model.save_weights(weights, max_shard_size=300 / 1024**3)
+    with pytest.raises(tersenet.TersenetError, match="a configuration alone: name the file of its weights"):
+        tersenet.load(path)
+    with pytest.raises(tersenet.TersenetError, match="lists weights in pieces: a network is"):
+        tersenet.load(weights)
+    (tmp_path / "net_00001.weights.h5").unlink()
+    with pytest.raises(tersenet.TersenetError, match=r"net_00001\.weights\.h5 is missing"):
+        tersenet.load(path, weights=weights)
+    weights.write_text(json.dumps({"weight_map": {"/layers/dense/vars": "../net_00000.weights.h5"}}))
+    with pytest.raises(tersenet.TersenetError, match="must be the name of an .h5 file beside it"):
+        tersenet.load(path, weights=weights)
+    weights.write_text("{}")
+    with pytest.raises(tersenet.TersenetError, match="JSON with a weight_map"):
+        tersenet.load(path, weights=weights)

@@ -43,12 +43,13 @@ def load(
     """Read a network.
 
     Args:
-        source: a torch module or a keras.Model; a file (``.keras``, ``.h5``, ``.onnx``, ``.tflite``, ``.pt2``); a folder in Transformers layout, or
-            ``hf:ID`` from the hub; ``file.py:name`` or ``package.module:name``, where the name is a module, a Model, or a function of no
-            arguments that returns one of these or a pair (module, example inputs); or a Model, which is returned as it is.
+        source: a torch module or a keras.Model; a file (``.keras``, ``.h5``, ``.json`` with `weights`, ``.onnx``, ``.tflite``, ``.pt2``); a folder in
+            Transformers layout, or ``hf:ID`` from the hub; ``file.py:name`` or ``package.module:name``, where the name is a module, a Model, or a
+            function of no arguments that returns one of these or a pair (module, example inputs); or a Model, which is returned as it is.
         example_inputs: a tuple of what the network takes, or a dict by name. A torch module has none of its own: its attribute
             ``example_inputs`` is taken where none are given. For a file they fix the sizes that it leaves open.
-        weights: a ``.safetensors`` file (or a ``.pt`` of nothing but tensors) to load into the module.
+        weights: a ``.safetensors`` file (or a ``.pt`` of nothing but tensors) to load into a module; for a file of Keras, ``.weights.h5`` or
+            ``.weights.json``, as `save_weights` writes them.
         trust: code that comes with a file may run. Not needed for the user's own ``file.py``.
         name: what reports call the network; by default made from the source.
         dynamic: input name -> axis -> what it counts, for axes beside the batch that take any size.

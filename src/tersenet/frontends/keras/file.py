@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.frontends.keras import hdf5
 from tersenet.frontends.keras.layer import Weights
 from tersenet.frontends.keras.layers.activations import OF_KERAS_2
+from tersenet.frontends.keras.separate import weights_of
 from tersenet.frontends.keras.weights import flat, network_of_flat, stored
 
 WEIGHTS = "model.weights.h5"
@@ -42,8 +43,11 @@ class Saved:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Saved]:
+def opened(path: Path, weights: str = "") -> Iterator[Saved]:
     """The network in a file, whose weights can be read as long as the block lasts.
+
+    Args:
+        weights: a file that holds its weights, ``.weights.h5`` or ``.weights.json``, in place of those beside the configuration.
 
     Raises:
         ModelError: the file is of another format, is damaged, or holds weights alone.
@@ -54,11 +58,14 @@ def opened(path: Path) -> Iterator[Saved]:
             stream = stack.enter_context(path.open("rb"))
             head = stream.read(8)
             if head[:2] == b"PK":
-                yield _archive(path, stack.enter_context(zipfile.ZipFile(stream)), stream, stack)
+                saved = _archive(path, stack.enter_context(zipfile.ZipFile(stream)), stream, stack)
             elif head == b"\x89HDF\r\n\x1a\n":
-                yield _legacy(path, hdf5.opened(stream, 0, path.stat().st_size))
+                saved = _legacy(path, hdf5.opened(stream, 0, path.stat().st_size))
+            elif path.suffix.lower() == ".json":
+                saved = _bare(path, head + stream.read(LARGEST_CONFIG), weights)
             else:
                 raise ModelError(f"{path} is neither a .keras archive (a zip) nor an HDF5 file; it is damaged, or of another format.")
+            yield replace(saved, weights=weights_of(Path(weights), saved.config, stack)) if weights else saved
         except MissingDependencyError:
             raise
         except ModelError as error:
@@ -71,13 +78,24 @@ def _archive(path: Path, archive: zipfile.ZipFile, stream: IO[bytes], stack: Exi
     members = _checked(path, archive)
     for name in ("config.json", WEIGHTS):
         if name not in members:
-            shards = " Its weights are in several files; save it again without max_shard_size." if "model.weights.json" in members else ""
-            raise ModelError(f"{path} has no {name}: a .keras archive holds config.json and {WEIGHTS}.{shards}")
+            raise ModelError(f"{path} has no {name}: a .keras archive holds config.json and {WEIGHTS}.")
     config = _json(path, _bytes(path, archive, members["config.json"], LARGEST_CONFIG))
     metadata = _json(path, _bytes(path, archive, members["metadata.json"], LARGEST_CONFIG)) if "metadata.json" in members else {}
     root = hdf5.opened(*_weights(archive, members[WEIGHTS], stream, stack))
     version = str(metadata.get("keras_version", ""))[:40]
     return Saved(as_keras_3(config) if version.startswith("2") else config, stored(root), version)
+
+
+def _bare(path: Path, content: bytes, weights: str) -> Saved:
+    """What `model.to_json` writes: the configuration alone."""
+    config = _json(path, content)
+    if "weight_map" in config or "class_name" not in config:
+        what = "lists weights in pieces" if "weight_map" in config else "is no configuration of Keras"
+        raise ModelError(f"{path} {what}: a network is a .keras or .h5 file, or what model.to_json() writes, and --weights names its weights.")
+    if not weights:
+        raise ModelError(f"{path} holds a configuration alone: name the file of its weights with --weights net.weights.h5 (or net.weights.json).")
+    version = str(config.get("keras_version") or "3")[:40]  # Keras 3 does not say
+    return Saved(as_keras_3(config) if version.startswith("2") else config, Weights(), version)
 
 
 def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -126,7 +144,10 @@ def _legacy(path: Path, root: hdf5.Group) -> Saved:
     if not isinstance(text, str):
         holds = "layer_names" if root.attribute("layer_names") is not None or root.attribute("layer_names0") is not None else ""
         if holds or "layers" in root or "_layer_checkpoint_dependencies" in root or "vars" in root:
-            raise ModelError(f"{path} holds weights only, and the network is needed: save it whole, with model.save('network.keras').")
+            raise ModelError(
+                f"{path} holds weights only, and the network is needed: save it whole, with model.save('network.keras'), or write "
+                f"model.to_json() to network.json and give this file as --weights."
+            )
         raise ModelError(f"{path} is an HDF5 file, and Keras did not save a network in it (the attribute model_config is absent).")
     if len(text) > LARGEST_CONFIG:
         raise ModelError(f"{path}: its configuration must have at most {LARGEST_CONFIG} characters.")

@@ -27,7 +27,7 @@ from tersenet.graph.tidy import attribute_name
 from tersenet.graph.trace import trace
 from tersenet.model import Model
 
-ENDINGS = (".keras", ".h5", ".hdf5")
+ENDINGS = (".keras", ".h5", ".hdf5", ".json")
 LARGEST_EXAMPLE = 1 << 28  # elements of an example input: 1 GB of floats
 _BATCH = 2
 _DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
@@ -76,11 +76,11 @@ def is_keras(source: Any) -> bool:
 
 
 def _read(source: Any, reading: Reading, layers: Mapping[str, Convert]) -> Model:
-    if reading.weights:
-        raise ModelError("a Keras file holds its own weights; --weights is for torch modules.")
     if isinstance(source, Path):
-        with opened(source) as saved:
+        with opened(source, reading.weights) as saved:
             return _named(source, lambda: _model(saved, reading, layers, reading.name or source.stem))
+    if reading.weights:
+        raise ModelError("a keras.Model in memory has its weights: call its load_weights; --weights goes with a file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.keras"
         try:

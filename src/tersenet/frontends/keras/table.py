@@ -29,6 +29,8 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "GRU": (_AT + "recurrent", "gru"),
     "SimpleRNN": (_AT + "recurrent", "simple"),
     "RNN": (_AT + "recurrent", "rnn"),
+    "CuDNNGRU": (_AT + "recurrent", "cudnn_gru"),  # of Keras 2
+    "CuDNNLSTM": (_AT + "recurrent", "cudnn_lstm"),  # of Keras 2
     "ConvLSTM1D": (_AT + "convolutional_recurrent", "convolutional1d"),
     "ConvLSTM2D": (_AT + "convolutional_recurrent", "convolutional2d"),
     "ConvLSTM3D": (_AT + "convolutional_recurrent", "convolutional3d"),
@@ -155,14 +157,11 @@ LAYERS: Mapping[str, tuple[str, str]] = {
 _TEXT = "it works on text, and a graph takes numbers: turn text into numbers where the data are prepared"
 _CODE = "it runs code that a file cannot hold safely"
 _CELL = "it is one step of a recurrent layer, and is read with the layer (RNN) that runs it"
-_CUDNN = "Keras 2 had it for GPUs alone, its weights in another order: put a plain layer in its place there, load its weights, and save that"
 _LOCAL = "it has a kernel of its own for each place, which no runtime's operator has"
 _BASE = "it is what layers are made from, and computes nothing itself"
 # Class -> why it is not converted.
 REFUSED: Mapping[str, str] = {
     "ContrastLimitedAdaptiveHistogramEqualization": "it counts the values of each tile of an image, which no runtime does: prepare the data with it",
-    "CuDNNGRU": _CUDNN,
-    "CuDNNLSTM": _CUDNN,
     "DenseFeatures": "it reads tables by TensorFlow's columns of features: make numbers of them where the data are prepared",
     "FlaxLayer": _CODE,
     "GRUCell": _CELL,
@@ -194,6 +193,8 @@ LIMITS: Mapping[str, str] = {
     "ConvLSTM1D": _STEPS,
     "ConvLSTM2D": _STEPS,
     "ConvLSTM3D": _STEPS,
+    "CuDNNGRU": _STEPS,
+    "CuDNNLSTM": _STEPS,
     "Discretization": "not with sparse; with its boundaries in the configuration",
     "Dropout": "with noise_shape it is not kept for later training",
     "GRU": _STEPS,

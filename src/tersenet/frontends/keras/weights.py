@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,21 @@ _CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 _WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
 _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 _ATTENTION = ("query_dense", "key_dense", "gate_dense", "value_dense", "output_dense")
+
+
+class Tree(Protocol):
+    """A group of a stored tree, whether it lies in one file or in several."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def names(self) -> list[str]:
+        """The members."""
+
+    def group(self, name: str) -> Tree:
+        """A group inside."""
+
+    def array(self, name: str) -> np.ndarray:
+        """An array inside."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ def as_float32(array: np.ndarray) -> np.ndarray:
 class StoredChildren(Mapping[str, Weights]):
     """The groups of a stored tree by name, read as they are asked for."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Tree) -> None:
         self._group = group
         self._names = [name for name in group.names() if name != "vars"]
 
@@ -84,12 +99,12 @@ class StoredChildren(Mapping[str, Weights]):
         return len(self._names)
 
 
-def stored(group: Group) -> Weights:
+def stored(group: Tree) -> Weights:
     """The weights of Keras 3's form below a group."""
     return _Later(lambda: _variables(group), StoredChildren(group))
 
 
-def _variables(group: Group) -> tuple[np.ndarray, ...]:
+def _variables(group: Tree) -> tuple[np.ndarray, ...]:
     if "vars" not in group:
         return ()
     held = group.group("vars")

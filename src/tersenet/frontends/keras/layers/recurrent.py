@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer, Weights
-from tersenet.frontends.keras.layers.arguments import axis_size, flag, number, tensor, title, value, whole
+from tersenet.frontends.keras.layers.arguments import axis_size, flag, number, tensor, title, value, variables, whole
 from tersenet.frontends.keras.layers.cells import Cell, States, cell_of, gated, gated_matrices, resets_after, unrolled
 
 # Gates of torch in the order of Keras's: the place in Keras of each that torch has.
@@ -217,6 +218,31 @@ def lstm(layer: Layer) -> nn.Module:
 def gru(layer: Layer) -> nn.Module:
     """``GRU``, as one aten.gru where its activations are tanh and sigmoid and its reset gate comes after the product."""
     return recurrent(layer, "GRU")
+
+
+def cudnn_lstm(layer: Layer) -> nn.Module:
+    """``CuDNNLSTM`` of Keras 2."""
+    return recurrent(_of_cudnn(layer, "LSTM"), "LSTM")
+
+
+def cudnn_gru(layer: Layer) -> nn.Module:
+    """``CuDNNGRU`` of Keras 2: a GRU whose reset gate comes after the product."""
+    return recurrent(_of_cudnn(layer, "GRU"), "GRU")
+
+
+def _of_cudnn(layer: Layer, kind: str) -> Layer:
+    """The plain layer that computes the same: cuDNN keeps each gate's kernels transposed, and two biases whose sum an LSTM feels alone.
+
+    The order is that of tf-keras, saving/legacy/hdf5_format.py.
+    """
+    gates, units, inputs = len(_ORDER[kind]), whole(layer, "units"), _inputs(layer)
+    kernel, kernel_h, bias = variables(layer, (inputs, gates * units), (units, gates * units), (2 * gates * units,))
+    across = [gate.T.reshape(gate.shape, order="F") for gate in np.split(kernel, gates, 1)]
+    through = [gate.T for gate in np.split(kernel_h, gates, 1)]
+    biases = bias.reshape(2, -1)
+    own = (np.concatenate(across, 1), np.concatenate(through, 1), biases.sum(0) if kind == "LSTM" else biases)
+    names = dict(zip(("activation", "recurrent_activation"), _STANDARD[kind], strict=True))
+    return replace(layer, config={**layer.config, **names, "use_bias": True, "reset_after": True}, weights=Weights(own))
 
 
 def simple(layer: Layer) -> nn.Module:
