@@ -105,9 +105,10 @@ def measure(file: str, source: str, against: str | None, threads: int, seed: int
 @click.option("--data", "source", default=None, help="look at data instead of a network")
 @click.option("--to", "targets", multiple=True, help="runtimes; all that are installed unless given")
 @click.option("--weights", default=None, type=click.Path())
+@click.option("--length", type=click.IntRange(1), default=None, help="of a Transformers network: as in compress")
 @click.option("--trust", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
-def inspect(model: str | None, source: str | None, targets: tuple[str, ...], weights: str | None, trust: bool, as_json: bool) -> int:
+def inspect(model: str | None, source: str | None, targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Layers, MACs and bytes of MODEL, and what would stay in float; or what data hold and what is wrong with them."""
     if (model is None) == (source is None):
         raise click.UsageError("give a MODEL, or --data DATA alone.")
@@ -117,7 +118,7 @@ def inspect(model: str | None, source: str | None, targets: tuple[str, ...], wei
 
         _print(describe(sources.load(source)), as_json)
     else:
-        _print(tersenet.inspect_model(model, targets, weights=weights, trust=trust), as_json)
+        _print(tersenet.inspect_model(model, targets, weights=options["weights"], trust=options["trust"], length=options["length"] or 0), as_json)
     return DONE
 
 

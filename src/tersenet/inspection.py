@@ -16,18 +16,20 @@ from tersenet.target import check_cpu
 from tersenet.targets import table
 
 
-def inspect_model(model: Any, targets: Sequence[str] = (), *, weights: str | None = None, trust: bool = False, cpu: str = "") -> dict[str, Any]:
+def inspect_model(
+    model: Any, targets: Sequence[str] = (), *, weights: str | None = None, trust: bool = False, length: int = 0, cpu: str = ""
+) -> dict[str, Any]:
     """Layers, MACs and bytes of a network, and for each runtime what would be integers and what would stay in float, and why.
 
     Args:
         model: anything that `tersenet.load` takes.
         targets: runtimes; all whose packages are installed unless given.
-        weights, trust: as in `tersenet.load`.
+        weights, trust, length: as in `tersenet.load`.
         cpu: instruction set that kernels are chosen for; this machine's unless given.
     """
     check_cpu(cpu)
     chosen = [table.find(name) for name in targets] or [target for target in table.TARGETS.values() if _installed(target.requires)]
-    network = load(model, weights=weights, trust=trust)
+    network = load(model, weights=weights, trust=trust, length=length)
     totals = cost(network)
     graph = deployable(network)
     rows = [

@@ -269,7 +269,7 @@ class _Journey:
         files = {
             pair.target.name: entry(pair.target, folder, pair.compressed, pair.plain, pair.compressed.path.parent / "names.json") for pair in pairs
         }
-        Manifest(tersenet.__version__, self.network.name, data.preparation, data.class_names, files).write(folder)
+        Manifest(tersenet.__version__, self.network.name, data.task.name, data.preparation, data.class_names, files).write(folder)
         write_file(folder / "recipe.json", json.dumps(self.recipe.to_json(), indent=1) + "\n")
         write_file(folder / "log.txt", "\n".join(self.log) + "\n")
         report.write(folder)

@@ -55,6 +55,7 @@ class Manifest:
     Args:
         tersenet: the version that wrote it.
         model: the network's name.
+        task: what the network was judged at, "" where no data said.
         preparation: what to do to raw samples, one for each input.
         class_names: in the order of the outputs; () where they are not known.
         files: by target.
@@ -62,6 +63,7 @@ class Manifest:
 
     tersenet: str
     model: str
+    task: str = ""
     preparation: tuple[Preparation, ...] = ()
     class_names: tuple[str, ...] = ()
     files: Mapping[str, FileEntry] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Manifest:
         return {
             "tersenet": self.tersenet,
             "model": self.model,
+            "task": self.task,
             "preparation": [way.to_json() for way in self.preparation],
             "class_names": list(self.class_names),
             "files": {target: _entry_to_json(entry) for target, entry in self.files.items()},
@@ -79,7 +82,8 @@ class Manifest:
     def from_json(cls, record: Mapping[str, Any]) -> Manifest:
         files = {target: _entry_from_json(entry) for target, entry in record["files"].items()}
         preparation = tuple(Preparation.from_json(way) for way in record["preparation"])
-        return cls(record["tersenet"], record["model"], preparation, tuple(record["class_names"]), files)
+        task = str(record.get("task", ""))  # manifests of version 0.1 have none
+        return cls(record["tersenet"], record["model"], task, preparation, tuple(record["class_names"]), files)
 
     def write(self, folder: Path) -> Path:
         """Write manifest.json into a folder, and the tokenizer that it speaks of beside it."""

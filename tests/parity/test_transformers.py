@@ -69,3 +69,9 @@ def test_sequences_may_be_left_open(tmp_path: Path) -> None:
     assert [spec.shape for spec in model.inputs[:2]] == [(None, None)] * 2
     ids, mask = (array[:, :7] for array in networks.samples(case, network))
     assert np.abs(model(ids, mask) - outputs(case, network, (ids, mask))).max() < 1e-5
+
+
+def test_a_length_is_looked_at_before_anything_is_made(tmp_path: Path) -> None:
+    networks.saved(networks.CASES[0], tmp_path)
+    found = tersenet.inspect_model(tmp_path, ["onnxruntime"], length=9)
+    assert [spec["shape"] for spec in found["inputs"][:2]] == [(None, 9)] * 2

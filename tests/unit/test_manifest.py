@@ -11,7 +11,7 @@ from tersenet.manifest import FileEntry, Manifest
 from tersenet.tensors import Port
 
 PORT = Port("x", (1, 6, 6, 1), "int8", "NHWC", "x", (0, 2, 3, 1), 0.5, 3)
-MANIFEST = Manifest("0.1.0", "small", files={"litert": FileEntry("a.tflite", "b.tflite", (PORT,), (PORT,), (PORT,), (PORT,))})
+MANIFEST = Manifest("0.1.0", "small", "image-classification", files={"litert": FileEntry("a.tflite", "b.tflite", (PORT,), (PORT,), (PORT,), (PORT,))})
 
 
 def changed(field: str, value: Any, folder: Path) -> Path:
@@ -49,3 +49,11 @@ def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
 def test_nonsense_is_refused(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(OutputError, match=r"manifest\.json"):
         Manifest.read(changed(field, value, tmp_path))
+
+
+def test_a_manifest_of_an_older_version_names_no_task(tmp_path: Path) -> None:
+    record = MANIFEST.to_json()
+    assert record.pop("task") == "image-classification"
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(record))
+    assert Manifest.read(path).task == ""

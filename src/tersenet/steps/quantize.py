@@ -145,7 +145,7 @@ class Quantize(Step):
             plan = fill(module, final, table, estimators, matches.choice)
             _check_integers_only(plan, table)
             _merge(plans, plan)
-        skipped = (*_skipped(module, plans), *_not_followed(self, plans, context.capabilities))
+        skipped = (*_skipped(module, plans), *_lost(model, matches.source, module), *_not_followed(self, plans, context.capabilities))
         changed = (*_changes(module, plans), *_taken_over(plans, matches.source, module))
         return StepResult(replace(model, plans=tuple(plans)), changed, skipped)
 
@@ -310,6 +310,20 @@ def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[
     for plan in plans:
         for name, why in plan.float_operators.items():
             yield Change(f"{layers[name]} ({', '.join(plan.serves)})", why)
+
+
+def _lost(model: Model, source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
+    """Grids of values that the deployable graph does not have any more; a permute's is that of what it permutes too."""
+    there = {node.name for node in module.graph.nodes}
+    before = {node.name: node for node in model.graph.graph.nodes}
+    for name in source.values:
+        node = before.get(name)
+        if name not in there and (node is None or kind_of(node) != "permute"):
+            layer = f" ({layer_of(node)})" if node is not None else ""
+            yield Change(
+                f"the source's grid of {name}{layer}",
+                "this value is not in the network that runs, for its operator was folded or written as others; what stands there was calibrated",
+            )
 
 
 def _not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence[Capabilities]) -> Iterator[Change]:

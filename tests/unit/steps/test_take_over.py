@@ -55,6 +55,16 @@ def test_values_and_weights_keep_their_grids_and_the_step_says_so() -> None:
     assert change.why.startswith("2 values and 1 weights") and "gone" not in change.why
 
 
+def test_grids_of_values_that_are_gone_are_listed() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
+    model = load(network.eval(), (torch.zeros(2, 2, 8, 8),))
+    model = replace(model, annotations=Annotations(values={"batch_norm": VALUE, "relu": VALUE, "elsewhere": VALUE}))
+    result = quantized(model)
+    lost = {entry.what: entry.why for entry in result.skipped if entry.what.startswith("the source's grid of")}
+    assert set(lost) == {"the source's grid of batch_norm (1)", "the source's grid of elsewhere"}
+    assert all("was calibrated" in why for why in lost.values())
+
+
 def test_they_are_calibrated_when_asked() -> None:
     result = quantized(annotated(), take_over=False)
     plan = result.model.plans[0]
