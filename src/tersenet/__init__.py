@@ -15,11 +15,13 @@ __version__ = "0.1.0"
 # name -> module that has it
 FACE = {
     "compress": "tersenet.journey",
+    "fit": "tersenet.fitting",
     "evaluate": "tersenet.evaluation",
     "inspect_model": "tersenet.inspection",
     "Settings": "tersenet.journey",
     "ExportOptions": "tersenet.target",
     "load": "tersenet.frontends.table",
+    "save": "tersenet.frontends.pt2_write",
     "load_keras": "tersenet.frontends.keras.read",
     "Model": "tersenet.model",
     "Data": "tersenet.data.parts",
@@ -29,6 +31,8 @@ FACE = {
     "Recipe": "tersenet.recipe",
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
+    "Train": "tersenet.steps.train",
+    "Training": "tersenet.training.options",
     "Report": "tersenet.record",
     "Artifact": "tersenet.target",
     "TersenetError": "tersenet.errors",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,3 +40,24 @@ class Annotations:
         for name, mask in sorted(self.masks.items()):
             digest.update(f"{name} {mask.shape}".encode() + np.packbits(mask).tobytes())
         return digest.digest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; of a mask its shape and its bits, eight a byte, in base64."""
+        return {
+            "values": {name: encoding.to_json() for name, encoding in self.values.items()},
+            "weights": {name: encoding.to_json() for name, encoding in self.weights.items()},
+            "masks": {name: [list(mask.shape), b64encode(np.packbits(mask).tobytes()).decode()] for name, mask in self.masks.items()},
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Annotations:
+        return cls(
+            values={name: Encoding.from_json(encoding) for name, encoding in record["values"].items()},
+            weights={name: Encoding.from_json(encoding) for name, encoding in record["weights"].items()},
+            masks={name: _mask(shape, bits) for name, (shape, bits) in record["masks"].items()},
+        )
+
+
+def _mask(shape: Sequence[int], bits: str) -> np.ndarray:
+    packed = np.frombuffer(b64decode(bits, validate=True), np.uint8)
+    return np.unpackbits(packed, count=math.prod(shape)).astype(bool).reshape(shape)

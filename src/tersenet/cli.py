@@ -5,10 +5,13 @@ Nothing heavy is imported before it is needed: ``tersenet --help`` answers at on
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ import click
 import tersenet
 from tersenet.bars import Bars
 from tersenet.errors import WITHOUT_TORCH, TersenetError
+from tersenet.training.options import Training
 
 if TYPE_CHECKING:  # a report is loaded with everything that it draws on
     from tersenet.record import Report
@@ -83,6 +87,60 @@ def _settings(options: dict[str, Any], progress: Bars) -> Any:
     )
     chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "layers", "sure")}
     return tersenet.Settings(options=asked, progress=progress, length=options["length"] or 0, **chosen)
+
+
+def _of_training(command: Any) -> Any:
+    """Give a command an option for each of `Training`, in its words."""
+    said = dict(re.findall(r"^    (\w+): (.+?)(?=^    \w+:|\Z)", (getdoc(Training) or "").partition("Args:\n")[2], re.M | re.S))
+    for entry in reversed(dataclasses.fields(Training)):
+        usual = entry.default
+        kind = "" if isinstance(usual, bool) or usual in ("", None, ()) else f"  [default: {usual}]"
+        how: dict[str, Any] = {"help": " ".join(said[entry.name].split()) + kind, "default": None}
+        if isinstance(usual, bool):
+            how["is_flag"] = True
+        elif isinstance(usual, tuple):
+            how["multiple"] = True
+        else:
+            how["type"] = float if usual is None else type(usual)
+        command = click.option(f"--{entry.name.replace('_', '-')}", entry.name, **how)(command)
+    return command
+
+
+@tersenet_command.command(epilog=MODEL)
+@click.argument("model")
+@click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
+@_of_training
+@click.option("--from-scratch", is_flag=True, help="from random weights")
+@click.option("--exchange", multiple=True, help="activations that become others first: a pair such as silu:hardswish, or cheap; several times")
+@click.option("--to", "targets", multiple=True, help="a runtime whose kernels decide what is cheap; may be given several times")
+@click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a network that comes from code")
+@click.option("--length", type=click.IntRange(1), default=None, help="as in compress")
+@click.option("--out", default=None, type=click.Path(), help="folder of the result")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--trust", is_flag=True, help="read files that would run code that came with them")
+@click.option("--json", "as_json", is_flag=True, help="print the record alone")
+def train(model: str, source: str, targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Train or fine-tune MODEL, and judge it before and after."""
+    network = tersenet.load(model, weights=options["weights"], trust=options["trust"], length=options["length"] or 0)
+    named = {entry.name: options[entry.name] for entry in dataclasses.fields(Training) if options[entry.name] not in (None, ())}
+    step = tersenet.Train(Training(**named), exchange=options["exchange"], from_scratch=options["from_scratch"])
+    with Bars() as progress:
+        found = tersenet.fit(network, source, step, to=targets, out=options["out"], seed=options["seed"], progress=progress)
+    _print(found.record if as_json else _trained(found), as_json)
+    return DONE
+
+
+def _trained(found: Any) -> dict[str, Any]:
+    """What a person wants to know of a training."""
+    record = found.record
+    after = record["after"]
+    quality = (
+        {} if after is None else {after["metric"]: f"{record['before']:.4g} before, {after['value']:.4g} after ({after['n']} evaluation samples)"}
+    )
+    epochs = [{name: entry[name] for name in ("epoch", "loss", "metric")} for entry in record["history"]]
+    left = {"left": [f"{entry['what']}: {entry['why']}" for entry in record["skipped"]]} if record["skipped"] else {}
+    done = [f"{entry['what']}: {entry['why']}" for entry in record["changed"]]
+    return {"history": epochs, "done": done, **left, **quality, "network": str(found.folder / "model.pt2")}
 
 
 @tersenet_command.command()

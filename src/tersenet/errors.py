@@ -6,6 +6,7 @@
     │   ├── DataError         ... the data
     │   ├── RecipeError       ... a step, a recipe or one of their options
     │   ├── BudgetError       ... a budget that does not parse
+    │   ├── DivergedError     ... training, whose loss became no number
     │   └── OutputError       ... the folder that results go to
     ├── UnsupportedError      a runtime has no way to run an operator
     ├── MissingDependencyError  an optional package is not installed
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TersenetError(Exception):
@@ -46,6 +48,15 @@ class RecipeError(InputError):
 
 class BudgetError(InputError):
     """A size, a time or a number of points does not parse or is out of range."""
+
+
+class DivergedError(InputError):
+    """The loss became NaN or infinite.
+
+    `model` is the network as it was when it last was well; None where that is the one that was given.
+    """
+
+    model: Any = None
 
 
 class OutputError(InputError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from tersenet.capabilities import Capabilities
 from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
-from tersenet.errors import DataError, RecipeError
+from tersenet.errors import DataError, DivergedError, ModelError, RecipeError
 from tersenet.expectation import Expectation, expectation
+from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
 from tersenet.manifest import Manifest, entry
@@ -116,10 +118,24 @@ def compress(
         versions=environment()["versions"],
     )
     folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
-    with claim(folder, key) as run:
+    with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
             _Journey(network, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)
+
+
+@contextmanager
+def last_good_beside(folder: Path) -> Iterator[None]:
+    """Where training inside diverges, the network as it last was well goes into a file beside the folder, and the message says so."""
+    try:
+        yield
+    except DivergedError as error:
+        if error.model is None:
+            raise
+        path = save(error.model, folder.with_name(f"{folder.name}-last-good.pt2"))
+        more = DivergedError(f"{error} It is in {path}.")
+        more.model = error.model
+        raise more from error
 
 
 def _check_format_options(options: ExportOptions, targets: list[Target]) -> None:
@@ -184,7 +200,7 @@ class _Journey:
 
     def _compressed(self, tables: list[Capabilities]) -> tuple[list[StepResult], list[TrailEntry]]:
         """The recipe, step by step; finished steps are taken from the run's store."""
-        context = Context(tuple(tables), self.data.without_evaluation(), self.settings.seed, self._quality, self._progress)
+        context = Context(tuple(tables), self.data.without_evaluation(), self.settings.seed, self._quality, self._progress, self.run.steps)
         results: list[StepResult] = []
         trail: list[TrailEntry] = []
         for step in self.recipe.steps:
@@ -198,10 +214,23 @@ class _Journey:
         return results, trail
 
     def _kept(self, key: str, before: Model, result: StepResult) -> StepResult:
-        """A step's result, kept for a resumed run where it changed nothing but the plans."""
-        if result.model.without_plans().fingerprint == before.without_plans().fingerprint:
-            record = {"plans": [plan.to_json() for plan in result.model.plans], "changed": _rows(result.changed), "skipped": _rows(result.skipped)}
-            self.run.steps.put(key, lambda folder: write_file(folder / "result.json", json.dumps(record)))
+        """A step's result, kept for a resumed run: the network where it changed, else its plans alone."""
+        same = result.model.without_plans().fingerprint == before.without_plans().fingerprint
+        record = {
+            "fingerprint": result.model.fingerprint,
+            "plans": [plan.to_json() for plan in result.model.plans],
+            "changed": _rows(result.changed),
+            "skipped": _rows(result.skipped),
+        }
+
+        def write(folder: Path) -> None:
+            write_file(folder / "result.json", json.dumps(record))
+            if not same:
+                save(result.model, folder / "model.pt2")
+
+        with suppress(ModelError):  # a network that no file can hold is made anew
+            self.run.steps.put(key, write)
+        self.run.steps.clear()
         return result
 
     def _restored(self, key: str, before: Model) -> StepResult | None:
@@ -209,8 +238,11 @@ class _Journey:
         if folder is None:
             return None
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        plans = tuple(QuantizationPlan.from_json(plan) for plan in record["plans"])
-        return StepResult(replace(before, plans=plans), _changes(record["changed"]), _changes(record["skipped"]))
+        saved = folder / "model.pt2"
+        model = load(saved) if saved.exists() else replace(before, plans=tuple(QuantizationPlan.from_json(plan) for plan in record["plans"]))
+        if model.fingerprint != record["fingerprint"]:
+            return None
+        return StepResult(model, _changes(record["changed"]), _changes(record["skipped"]))
 
     def _quality(self, model: Model) -> float:
         """What a step judges candidates by: quality on the selection part."""

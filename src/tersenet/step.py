@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tersenet.capabilities import Capabilities
     from tersenet.data.parts import Data
     from tersenet.model import Model
+    from tersenet.store import Store
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Context:
         seed: of everything random.
         evaluate: a model's quality on the selection part.
         progress: called with (done, total, what).
+        store: where long work keeps what it can go on from after an interruption (`tersenet.store.Store.draft`); None: it cannot.
     """
 
     capabilities: tuple[Capabilities, ...] = ()
@@ -57,6 +59,7 @@ class Context:
     seed: int = 0
     evaluate: Callable[[Model], float] | None = None
     progress: Progress = silent
+    store: Store | None = None
 
     def require(self, part: str, step: str) -> Any:
         """A part of the data.
@@ -128,7 +131,7 @@ class Step(metaclass=Options):
         return result
 
     def to_json(self) -> dict[str, Any]:
-        return {"step": self.kind, **{key: value for key, value in asdict(self).items() if value != getattr(type(self), key, None)}}
+        return {"step": self.kind, **stated(self)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Step:
@@ -143,6 +146,22 @@ class Step(metaclass=Options):
             if name not in known:
                 raise RecipeError(unknown(f"option of step {cls.kind}", name, known))
         return cls(**{key: _frozen(value) for key, value in options.items()})
+
+
+def stated(value: Any) -> dict[str, Any]:
+    """The options of a value that are not the usual ones, as plain JSON; options within options too."""
+    found = {}
+    for entry in fields(value):
+        own = getattr(value, entry.name)
+        if own != getattr(type(value), entry.name, None):
+            found[entry.name] = stated(own) if isinstance(type(own), Options) else _plain(own)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(type(value), Options):
+        return asdict(value)
+    return type(value)(_plain(item) for item in value) if isinstance(value, tuple | list) else value
 
 
 def _frozen(value: Any) -> Any:

@@ -25,6 +25,7 @@ from tersenet.errors import OutputError
 UNFINISHED = ".unfinished"
 MARK = "signature.json"
 LOCK = ".lock"
+_DRAFT = ".draft-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -86,6 +87,27 @@ class Store:
         path = self.folder / key
         return path if path.is_dir() else None
 
+    def draft(self, key: str) -> Path:
+        """A folder for work on a piece that is not finished, so that it can be gone on with after an interruption; `clear` removes it.
+
+        Args:
+            key: what `signature` gave; another key is other work.
+
+        Raises:
+            OutputError: the store cannot be written.
+        """
+        path = self.folder / f"{_DRAFT}{key}"
+        with _explained(self.folder):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def clear(self) -> None:
+        """Remove all drafts, once what they were for is kept."""
+        for path in self.folder.glob(f"{_DRAFT}*"):
+            _forget(path)
+        with suppress(OSError):  # not empty, or not there
+            self.folder.rmdir()
+
     def put(self, key: str, writer: Callable[[Path], None]) -> Path:
         """Keep a piece of work.
 
@@ -102,7 +124,7 @@ class Store:
         path = self.folder / key
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+            draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
             try:
                 writer(draft)
                 _sync(draft)

@@ -30,13 +30,13 @@ def pinned(name: str) -> Version:
 
 def brought_in() -> set[str]:
     """Every package that the declared ones need here, by the metadata of what is installed."""
-    found: set[str] = set()
+    found: set[tuple[str, frozenset[str]]] = set()
     waiting = [(canonicalize_name(one.name), frozenset(one.extras)) for one in DECLARED if one.name != "tersenet"]
     while waiting:
         name, extras = waiting.pop()
-        if name in found:
+        if (name, extras) in found:
             continue
-        found.add(name)
+        found.add((name, extras))
         try:
             needs = distribution(name).requires or []
         except PackageNotFoundError:
@@ -44,7 +44,7 @@ def brought_in() -> set[str]:
         for need in map(Requirement, needs):
             if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
                 waiting.append((canonicalize_name(need.name), frozenset(need.extras)))
-    return found
+    return {name for name, _ in found}
 
 
 def installed(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import fx
 
 from tersenet.errors import ModelError, TersenetError
 from tersenet.frontend import Reading
+from tersenet.frontends import pt2_own
 from tersenet.frontends.archive import Archive, opened
 from tersenet.frontends.pt2_graph import DTYPES, GraphReader, beyond
 from tersenet.graph.tidy import attribute_name
@@ -26,7 +28,7 @@ _DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, Recursio
 
 
 class Pt2Frontend:
-    """What ``torch.export.save`` wrote."""
+    """What ``torch.export.save`` wrote, or `tersenet.save`."""
 
     def accepts(self, source: Any) -> bool:
         return isinstance(source, Path) and source.suffix.lower() == ".pt2"
@@ -37,7 +39,9 @@ class Pt2Frontend:
         name = reading.name or source.stem
         try:
             with opened(source) as archive:
-                return _read(archive, name)
+                own = pt2_own.ENTRY in archive
+                found = _read(archive, name)
+                return replace(found, name=reading.name or found.name) if own else found
         except TersenetError as error:
             if reading.trust and not isinstance(error, ModelError):
                 return _trusted(source, name)
@@ -65,6 +69,8 @@ def _read(archive: Archive, name: str) -> Model:
     if "byteorder" in archive and archive.read("byteorder") != b"little":
         raise ModelError("its numbers are stored in big-endian order; save the network on a little-endian machine.")
     lifted, state, inputs = _signature(archive, Path(models[0]).stem, program)
+    if pt2_own.ENTRY in archive:
+        return pt2_own.model_of(archive.json(pt2_own.ENTRY), state)
     graph = GraphReader(program, lifted).read()
     used = {node.target for node in graph.nodes if node.op == "get_attr"}
     module = fx.GraphModule({target: state[target] for target in used}, graph)

@@ -8,8 +8,9 @@ from typing import Any
 from tersenet.errors import RecipeError, unknown
 from tersenet.step import Step
 from tersenet.steps.quantize import Quantize
+from tersenet.steps.train import Train
 
-STEPS: Mapping[str, type[Step]] = {"quantize": Quantize}
+STEPS: Mapping[str, type[Step]] = {"quantize": Quantize, "train": Train}
 
 
 def step_from_json(record: Any) -> Step:

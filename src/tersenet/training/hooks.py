@@ -1,0 +1,94 @@
+"""What takes part in training beside the loop: masks, schedules of sparsity, ranges that are frozen late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from tersenet.training.options import Training
+
+
+@dataclass
+class Moment:
+    """Where training is: what hooks are told.
+
+    Args:
+        module: the network that learns; may be changed.
+        how: the options.
+        optimizer: its state may be looked at.
+        steps: in one epoch.
+        epoch: from 0.
+        step: from 0, over all epochs.
+        loss: of the last step.
+    """
+
+    module: nn.Module
+    how: Training
+    optimizer: torch.optim.Optimizer
+    steps: int
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+
+    @property
+    def passed(self) -> float:
+        """Epochs that are done, with the part of the one that runs."""
+        return self.step / self.steps
+
+
+class Hook:
+    """Takes part in training; each method does nothing unless a subclass has its own.
+
+    What a hook must know again after an interruption goes through `state` and `restore`: numbers, texts, tensors, lists and dicts.
+    """
+
+    def start(self, moment: Moment) -> None:
+        """Before anything; also when training goes on after an interruption, once the state is back."""
+
+    def before_epoch(self, moment: Moment) -> None:
+        """Before an epoch's first step."""
+
+    def before_step(self, moment: Moment) -> None:
+        """Before a batch goes through the network."""
+
+    def after_backward(self, moment: Moment) -> None:
+        """Gradients are there; the optimizer has not used them."""
+
+    def after_step(self, moment: Moment) -> None:
+        """The optimizer has changed the parameters."""
+
+    def after_epoch(self, moment: Moment) -> None:
+        """After an epoch's last step, before the network is judged."""
+
+    def state(self) -> Any:
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Take back what `state` gave."""
+
+
+class Masked(Hook):
+    """Weights that were taken out stay out.
+
+    Args:
+        masks: name of a parameter -> True where a weight is alive.
+    """
+
+    def __init__(self, masks: Mapping[str, np.ndarray]) -> None:
+        self.masks = {name: torch.from_numpy(np.ascontiguousarray(mask)) for name, mask in masks.items()}
+
+    def start(self, moment: Moment) -> None:
+        held = dict(moment.module.named_parameters(remove_duplicate=False))
+        self.rows = [(held[name], mask.to(held[name].device, held[name].dtype)) for name, mask in self.masks.items()]
+        self.after_step(moment)
+
+    def after_step(self, moment: Moment) -> None:
+        with torch.no_grad():
+            for parameter, mask in self.rows:
+                parameter.mul_(mask)

@@ -1,0 +1,91 @@
+"""What a network learns to make small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tersenet.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tersenet.data.tasks import Task
+
+# (network, inputs, labels or None) -> the loss, a mean over the batch. Distillation is one that wraps another.
+Objective = Callable[[nn.Module, tuple[Tensor, ...], Tensor | None], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+# Below it a probability is taken for it: its logarithm stays a number of float32.
+SMALLEST = 1e-30
+
+
+def objective_for(task: Task, ending: str = "scores", label_smoothing: float = 0.0, loss: Loss | None = None) -> Objective:
+    """The loss that goes with a task.
+
+    Classification: cross entropy, of two classes in one output the binary one. Regression: the mean of squared errors.
+
+    Args:
+        task: what the data are for.
+        ending: what the network's output is (`tersenet.graph.training.ending`).
+        label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
+        loss: a function of (outputs, labels) instead, for other tasks; outputs is a tensor, or a tuple where there are several.
+
+    Raises:
+        RecipeError: the task has no loss of its own, and none is given; or smoothing is asked where there are no classes.
+    """
+    if label_smoothing and (loss is not None or task.kind != "classification"):
+        raise RecipeError(f"label_smoothing is for classification, and the task is {task.name}{'' if loss is None else ' with a loss of its own'}.")
+    if loss is not None:
+        return lambda network, inputs, labels: loss(_outputs(network(*inputs)), labels)
+    if task.kind == "classification":
+        spelled = _SPELLED[ending]
+        return lambda network, inputs, labels: classification(_single(network(*inputs)), labels, spelled, label_smoothing)
+    if task.kind == "regression":
+        return lambda network, inputs, labels: regression(_single(network(*inputs)), labels)
+    raise RecipeError(f"the task {task.name} has no loss to train with; give one: tersenet.fit(..., loss=function of outputs and labels).")
+
+
+def classification(outputs: Tensor, labels: Any, scores: Callable[[Tensor], Tensor], smoothing: float = 0.0) -> Tensor:
+    """Cross entropy.
+
+    Args:
+        outputs: (n, classes), (n, classes, ...) or (n, ..., classes); (n,) or (n, 1) for two classes.
+        labels: (n, ...) whole numbers.
+        scores: from outputs to logits; it is told that there is one output a label by its own kind.
+        smoothing: share spread over all classes.
+    """
+    labels = labels.long()
+    if outputs.shape == labels.shape or outputs.shape == (*labels.shape, 1):
+        wanted = labels.to(outputs.dtype) * (1 - smoothing) + 0.5 * smoothing
+        return functional.binary_cross_entropy_with_logits(scores(outputs).reshape(labels.shape).float(), wanted.float())
+    if outputs.dim() > labels.dim() + 1:  # (n, classes, 1, 1)
+        outputs = outputs.reshape(len(outputs), *(size for size in outputs.shape[1:] if size != 1))
+    if outputs.dim() > 2 and outputs.shape[:-1] == labels.shape:
+        outputs = outputs.movedim(-1, 1)
+    return functional.cross_entropy(scores(outputs).float(), labels, label_smoothing=smoothing)
+
+
+def regression(outputs: Tensor, labels: Any) -> Tensor:
+    """The mean of squared errors, labels in the shape of the outputs."""
+    return functional.mse_loss(outputs.float(), labels.to(torch.float32).reshape(outputs.shape))
+
+
+# From what a network's output is to logits: logarithms of probabilities are such; of one probability p, log(p / (1 - p)).
+_SPELLED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "scores": lambda outputs: outputs,
+    "probabilities": lambda outputs: outputs.float().clamp_min(SMALLEST).log(),
+    "probability": lambda outputs: torch.logit(outputs.float(), eps=1e-7),
+}
+
+
+def _outputs(results: Any) -> Any:
+    return results[0] if isinstance(results, tuple | list) and len(results) == 1 else results
+
+
+def _single(results: Any) -> Tensor:
+    outputs = _outputs(results)
+    if not isinstance(outputs, Tensor):
+        raise RecipeError(f"this network has {len(outputs)} outputs; say what it learns: tersenet.fit(..., loss=function of outputs and labels).")
+    return outputs

@@ -1,0 +1,100 @@
+"""Training a model: what steps call. A model, a context and options in; a model that has learned out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch import nn
+
+from tersenet.data.parts import Data
+from tersenet.errors import DataError, DivergedError
+from tersenet.graph.training import ending, learned, trainable
+from tersenet.measure.quality import evaluate
+from tersenet.model import Model
+from tersenet.step import Context
+from tersenet.store import signature
+from tersenet.training.hooks import Hook, Masked
+from tersenet.training.loop import Judge, Lesson, Outcome, train
+from tersenet.training.objective import Loss, Objective, objective_for
+from tersenet.training.options import Training
+
+
+def tuned(
+    model: Model,
+    context: Context,
+    how: Training,
+    *,
+    step: str = "train",
+    hooks: Sequence[Hook] = (),
+    objective: Objective | None = None,
+    loss: Loss | None = None,
+) -> tuple[Model, Outcome]:
+    """Train a model on the train part; the best epoch is told on the selection part, where there is one with labels.
+
+    Weights that the model's masks take out stay out. With a store in the context, training goes on where it was interrupted.
+
+    Args:
+        model: stays as it is.
+        context: data, seed, store and progress are used.
+        how: the options.
+        step: that asks for it, for messages, and so that two trainings of one recipe are not taken for one another.
+        hooks: what takes part beside.
+        objective: what it learns; None: the loss that goes with the task.
+        loss: of (outputs, labels), for a task that has none; with `objective` not looked at.
+
+    Returns:
+        The model, without plans, and how training went.
+
+    Raises:
+        DataError: no train part, or no labels in it.
+        DivergedError: the loss became NaN or infinite; its `model` is the last good one.
+    """
+    part = context.require("train", step)
+    data: Data = context.data  # type: ignore[assignment]  # there is a part
+    if objective is None and part.labels is None:
+        raise DataError(f"{step} needs labels in the train part, and these data have none; give them, or distil from the network itself.")
+    objective = objective or objective_for(data.task, ending(model), how.label_smoothing, loss)
+    key = signature(step=step, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
+    module = trainable(model, how.dropout)
+    lesson = Lesson(
+        module,
+        objective,
+        part,
+        how,
+        model.inputs,
+        judge=judge_on(data, model),
+        hooks=[*([Masked(model.annotations.masks)] if model.annotations.masks else []), *hooks],
+        batch=model.batches_of(0),
+        seed=context.seed,
+        kept=None if context.store is None else context.store.draft(key) / "training.pt",
+        signature=key,
+        progress=context.progress,
+    )
+    try:
+        outcome = train(lesson)
+    except DivergedError as error:
+        error.model = None if error.model is None else learned(model, module)
+        raise
+    return learned(model, module), outcome
+
+
+def judge_on(data: Data, model: Model) -> Judge | None:
+    """Quality on the selection part; None where it has no samples, or no labels."""
+    if not len(data.selection) or data.selection.labels is None or not data.task.labelled:
+        return None
+
+    def value(module: nn.Module) -> float:
+        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+        def run(*arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+            with torch.no_grad():
+                results = module(*(torch.from_numpy(array).to(device) for array in model.filled(arrays)))
+            found = tuple(result.cpu().numpy()[: len(arrays[0])] for result in results)
+            return found[0] if len(found) == 1 else found
+
+        return evaluate(run, data.selection, data.task, size=model.batches_of(256)).value
+
+    return Judge(data.task.metric, data.task.direction, value)
