@@ -294,14 +294,14 @@ class _Writer:
         return builder.EndVector()
 
 
-def read(data: bytes) -> Graph:
+def read(data: bytes | memoryview) -> Graph:
     """The graph of a file (its first subgraph), every index and size checked.
 
     Raises:
         ModelError: not such a file, cut short, or inconsistent.
     """
     if len(data) < 16 or data[4:8] != IDENTIFIER:
-        raise ModelError(f"a LiteRT file must carry the identifier TFL3 at byte 4, got {data[4:8]!r}; it is no .tflite file, or cut short.")
+        raise ModelError(f"a LiteRT file must carry the identifier TFL3 at byte 4, got {bytes(data[4:8])!r}; it is no .tflite file, or cut short.")
     try:
         return _graph(schema.Model.GetRootAs(data, 0), data)
     except ModelError:
@@ -310,7 +310,7 @@ def read(data: bytes) -> Graph:
         raise ModelError(f"the .tflite file does not hold together ({error}); it is damaged or cut short, make it anew.") from error
 
 
-def _graph(model: Any, data: bytes) -> Graph:
+def _graph(model: Any, data: bytes | memoryview) -> Graph:
     if model.SubgraphsLength() < 1:
         raise ModelError("the .tflite file holds no subgraph; it is damaged, make it anew.")
     subgraph = model.Subgraphs(0)
@@ -326,7 +326,7 @@ def _graph(model: Any, data: bytes) -> Graph:
     return graph
 
 
-def _buffer_of(buffer: Any, data: bytes) -> np.ndarray:
+def _buffer_of(buffer: Any, data: bytes | memoryview) -> np.ndarray:
     length = buffer.DataLength()
     if length > len(data):
         raise ModelError(f"a buffer of the .tflite file claims {length} bytes of {len(data)}; the file is damaged or cut short, make it anew.")

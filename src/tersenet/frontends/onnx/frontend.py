@@ -11,6 +11,7 @@ import torch
 
 from tersenet.errors import MissingDependencyError, ModelError, TersenetError
 from tersenet.frontend import Reading
+from tersenet.frontends.mapping import mapped, release
 from tersenet.frontends.onnx.activations import restore_activations
 from tersenet.frontends.onnx.batch import why_joined
 from tersenet.frontends.onnx.compute import check_known
@@ -21,7 +22,7 @@ from tersenet.frontends.onnx.linear import spell_linear
 from tersenet.frontends.onnx.network import Network
 from tersenet.frontends.onnx.program import Builder, Program
 from tersenet.frontends.onnx.recurrent import spell_recurrent
-from tersenet.frontends.onnx.tensors import Constant, Folder, mapped, release
+from tersenet.frontends.onnx.tensors import Constant, Folder
 from tersenet.frontends.onnx.wire import TORN, without_tensors
 from tersenet.graph.grids import with_grids
 from tersenet.graph.signature import unique

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from tersenet.errors import ModelError
+from tersenet.frontends.mapping import mapped
 from tersenet.schemes import Encoding
 
 # TensorProto.DataType -> name. The names that numpy has are stored so; the rest is opened below.
@@ -100,18 +100,6 @@ class Folder:
                 f"which has {file.stat().st_size}."
             )
         return mapped(file)[offset : offset + length] if needed else memoryview(b"")
-
-
-def mapped(path: Path) -> memoryview:
-    """A file's bytes, read as they are touched; what is written to them stays in memory."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-
-
-def release(data: memoryview) -> None:
-    """Let the system take back the memory of a file's bytes; they are read again where they are needed."""
-    if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def _whole(text: str) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from tersenet.errors import MissingDependencyError, ModelError
 from tersenet.frontend import Reading
+from tersenet.frontends.mapping import mapped, release
 from tersenet.graph.batch import mixes_samples
 from tersenet.graph.grids import with_grids
 from tersenet.graph.trace import trace
@@ -36,8 +37,10 @@ class TfliteFrontend:
         from tersenet.frontends.tflite.network import Network
 
         try:
-            graph = tflite.read(source.read_bytes())
+            content = mapped(source)
+            graph = tflite.read(content)
             network = Network(graph, grids=True)
+            release(content)  # the network has copies of its weights
             inputs = {name: _example(graph.tensors[index]) for name, index in network.inputs.items()}
             model = trace(network, inputs, name=reading.name or source.stem, dynamic=reading.dynamic)
             if not model.fixed_batch and mixes_samples(model):
