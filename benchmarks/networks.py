@@ -1,9 +1,10 @@
 """Published networks in the formats that they are published in, compressed from the command line and judged on real data.
 
-    python benchmarks/networks.py [WORD...]      networks whose names hold one of the words
+    python benchmarks/networks.py [--retime] [WORD...]      networks whose names hold one of the words
 
 Each row is an artifact: quality, bytes and latency of float and int8 as the record has them. Where an integer file of the same network
-was published, ours is held against it: bytes, and time in turn within one process.
+was published, ours is held against it: bytes, and time in turn within one process. `--retime` measures the times of all rows again, of
+the files that lie under .bench/published (what is not there is compressed again); for a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -23,34 +24,45 @@ from setting.networks import BENCH, DATA
 from setting.results import Results
 
 import tersenet
+from tersenet.manifest import Manifest
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.targets import table
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("onnxruntime", "litert", "executorch", "litert-micro")
 SECONDS = 6.0
-SAMPLES = 300  # of the reference: one at a time in its interpreter
+SAMPLES, SAMPLES_TIMED = 300, 8  # of the reference: one at a time in its interpreter
 
 
 def main() -> None:
     if not DATA.exists():
         print("networks: the published networks are in TERSENET_DATA, which is not there")
         return
+    words, again = [word for word in sys.argv[1:] if word != "--retime"], "--retime" in sys.argv
     results = Results("networks", ("network", "target"))
     for name, network in published.NETWORKS.items():
-        if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
+        if words and not any(word in name for word in words):
             continue
         for target in TARGETS:
-            if not results.has(network=name, target=target):
-                results.put(network=name, target=target, **compressed(name, network, target))
+            row = next((row for row in results.rows if (row["network"], row["target"]) == (name, target)), None)
+            if row is not None and again and "refused" not in row and (folder_of(network, target) / "report.json").exists():
+                results.put(**{**row, **times(network, target)})
+            elif row is None or (again and "refused" not in row):
+                results.put(network=name, target=target, **compressed(network, target))
 
 
-def compressed(name: str, network: published.Published, target: str) -> dict[str, Any]:
+def folder_of(network: published.Published, target: str) -> Path:
+    """Where a run's files lie."""
+    return BENCH / "published" / f"{network.short}-{target}"
+
+
+def compressed(network: published.Published, target: str) -> dict[str, Any]:
     """One run of the command line, as a row."""
-    folder = BENCH / "published" / f"{published.file_of(network).stem}-{target}"
+    folder = folder_of(network, target)
     shutil.rmtree(folder, ignore_errors=True)
-    source = f"{HERE / 'setting' / 'published.py'}:{network.data}"
-    command = [str(Path(sys.executable).with_name("tersenet")), "compress", str(published.file_of(network)), "--data", source, "--to", target]
+    here = HERE / "setting" / "published.py"
+    model = f"{here}:{network.model}" if network.model.isidentifier() else published.file_of(network)
+    command = [str(Path(sys.executable).with_name("tersenet")), "compress", str(model), "--data", f"{here}:{network.data}", "--to", target]
     if target == "litert" and network.reference:
         command += network.io  # as the published file
     if network.recipe:
@@ -84,13 +96,30 @@ def compressed(name: str, network: published.Published, target: str) -> dict[str
     return row
 
 
+def times(network: published.Published, target: str) -> dict[str, Any]:
+    """The fields of a row that are times, of files that were made before."""
+    folder = folder_of(network, target)
+    entry, row = Manifest.read(folder / "manifest.json").files[target], table.find(target)
+    found: dict[str, Any] = {}
+    if row.times:
+        data: tersenet.Data = getattr(published, network.data)()
+        batches = [data.evaluation.batch(slice(index, index + 1))[0] for index in range(SAMPLES_TIMED)]
+        pair = ((entry.float_path, entry.float_inputs), (entry.path, entry.inputs))
+        plain, ours = (tersenet.Artifact(folder / path, target, table.runner(row).load(folder / path, 1), ports) for path, ports in pair)
+        timed = in_turn(prepared(plain, batches), prepared(ours, batches), threads=1, seconds=SECONDS)
+        found = {"float_ms": timed.reference.median, "ms": timed.compressed.median, "speedup": timed.speedup}
+    if target == "litert" and network.reference:
+        found["reference"] = against(folder / entry.path, DATA / network.reference, network)
+    return found
+
+
 def against(path: Path, reference: Path, network: published.Published) -> dict[str, Any]:
     """The published integer file on the same samples, and its time against ours."""
     data: tersenet.Data = getattr(published, network.data)()
     ours, theirs = opened(path), opened(reference)
     samples = [_stored(arrays[0], ours) for arrays, _ in data.evaluation.batches(1)][:SAMPLES]
     scores = [np.concatenate([np.asarray(artifact(sample)).reshape(1, -1) for sample in samples]) for artifact in (ours, theirs)]
-    batches = [[sample] for sample in samples[:8]]
+    batches = [[sample] for sample in samples[:SAMPLES_TIMED]]
     timed = in_turn(prepared(theirs, batches), prepared(ours, batches), threads=1, seconds=SECONDS, least=200, most=4000)
     low, high = timed.speedup_ci95 or (timed.speedup, timed.speedup)
     found: dict[str, Any] = {

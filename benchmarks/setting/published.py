@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from setting.networks import BENCH, DATA
 
 import tersenet
@@ -23,7 +24,7 @@ class Published:
     """A network, its data, and the integer file that was published beside it.
 
     Args:
-        model: its file below TERSENET_DATA.
+        model: its file below TERSENET_DATA, or the function here that makes it of one.
         data: the function here that gives its data.
         reference: an integer file of the same network, "" where there is none.
         recipe: of another quantization than the default one, a file beside this; "" for the default.
@@ -35,6 +36,11 @@ class Published:
     reference: str = ""
     io: tuple[str, ...] = ("--io", "int8")
     recipe: str = ""
+
+    @property
+    def short(self) -> str:
+        """A name for folders."""
+        return Path(self.model).name.partition(".gz")[0].rpartition(".")[0] or self.model
 
 
 NETWORKS = {
@@ -61,6 +67,7 @@ NETWORKS = {
     "MobileNetV1 0.25/128 (.onnx)": Published(
         "coral_mobilenet_v1/mobilenet_v1_0.25_128_dequant.onnx", "photographs_128", "coral_mobilenet_v1/mobilenet_v1_0.25_128_quant.tflite"
     ),
+    "voice activity, Silero (.onnx, LSTM)": Published("silero_detector", "silero_frames"),
     "MobileNetV2 0.35/224 backbone (.keras)": Published("mobilenet_v2_0.35/mobilenet_v2_0.35_224_backbone.keras", "photographs_224"),
 }
 
@@ -137,6 +144,51 @@ def photographs_caffe() -> tersenet.Data:
     classes = np.load(DATA / "imagenet_samples/samples_500.npz")["class_index"][chosen].astype(np.int64)
     x = np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
     return tersenet.Data.from_arrays(calibration=x[:128], evaluation=(x[128:], classes[128:]), task="image-classification")
+
+
+SILERO, SILERO_FRAME, SILERO_CONTEXT = DATA / "silero_vad", 512, 64
+
+
+def silero_detector() -> tersenet.Model:
+    """The detector at 16 kHz: (sound, state) to (probability of speech, next state); its file has the batch second in states, data have it first."""
+    sound, state = torch.zeros(2, SILERO_CONTEXT + SILERO_FRAME), torch.zeros(2, 2, 128)
+    network = tersenet.load(SILERO / "silero_vad.onnx", {"input": sound.numpy(), "state": state.numpy(), "sr": RATE}, dynamic={"state": {1: "batch"}})
+
+    class Detector(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.graph
+
+        def forward(self, sound: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            speech, after = self.network(sound, state.transpose(0, 1))
+            return speech, after.transpose(0, 1)
+
+    return tersenet.load(Detector(), (sound, state), name="silero_vad")
+
+
+def silero_frames() -> tersenet.Data:
+    """A minute of sound in frames, each with the state that the published network has come to in ONNX Runtime; labelled by what it says there."""
+    import onnxruntime
+    import soundfile
+
+    samples, _ = soundfile.read(SILERO / "test.wav", dtype="float32")
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (SILERO_CONTEXT, 0)), SILERO_CONTEXT + SILERO_FRAME)[::SILERO_FRAME].copy()
+    session, state = onnxruntime.InferenceSession(SILERO / "silero_vad.onnx"), np.zeros((2, 1, 128), np.float32)
+    states, speech = [], []
+    for frame in frames:
+        states.append(state[:, 0])
+        found, state = session.run(None, {"input": frame[None], "state": state, "sr": np.array(RATE)})
+        speech.append(found[0, 0] > 0.5)
+    x, labels, calibrated = (frames, np.stack(states)), np.array(speech).astype(np.int64), np.arange(len(frames)) % 8 == 0
+    return tersenet.Data.from_arrays(
+        calibration=tuple(array[calibrated] for array in x),
+        evaluation=(tuple(array[~calibrated] for array in x), labels[~calibrated]),
+        task=(_same_as_published, "frames told as the published network tells them", "higher"),
+    )
+
+
+def _same_as_published(outputs: tuple[np.ndarray, np.ndarray], labels: np.ndarray) -> float:
+    return float(((outputs[0][:, 0] > 0.5) == labels).mean())
 
 
 def mnist_rows() -> tersenet.Data:

@@ -24,8 +24,11 @@ class Results:
 
     def __init__(self, name: str, keys: Sequence[str], seed: int = 0) -> None:
         self.path, self.keys, self.seed = RESULTS / f"{name}.json", tuple(keys), seed
-        self.rows: list[dict[str, Any]] = json.loads(self.path.read_text())["rows"] if self.path.exists() else []
+        self.rows = self._written()
         self.started = time.perf_counter()
+
+    def _written(self) -> list[dict[str, Any]]:
+        return json.loads(self.path.read_text())["rows"] if self.path.exists() else []
 
     def has(self, **key: Any) -> bool:
         """Whether the row is there already."""
@@ -36,7 +39,7 @@ class Results:
         if "limit" in row and row.get("value") is not None:
             row["met"] = row["value"] <= row["limit"] if row.pop("at_most", True) else row["value"] >= row["limit"]
         row["seconds"] = round(time.perf_counter() - self.started, 1)
-        self.rows = [other for other in self.rows if any(other[name] != row[name] for name in self.keys)] + [row]
+        self.rows = [other for other in self._written() if any(other[name] != row[name] for name in self.keys)] + [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         record = {"benchmark": self.path.stem, "seed": self.seed, "environment": environment(), "rows": self.rows}
         self.path.write_text(json.dumps(record, indent=1) + "\n")
