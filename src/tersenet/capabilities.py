@@ -60,6 +60,7 @@ class Capabilities:
         saturating_pairs: the kernel adds products of neighbouring weights in 16 bits (x86 without VNNI): the sum of two
             neighbours' magnitudes must stay within 128, else results are clipped.
         reasons: kind -> why it has no integer kernel, where more can be said than "none".
+        absent: kinds that the runtime cannot run at all, for its documentation; the exporter refuses them by name.
         integer_io: the file takes and returns integers unless asked otherwise.
         channel_multiple: the number of channels that kernels like multiples of.
     """
@@ -71,6 +72,7 @@ class Capabilities:
     restricted_weights: bool = True
     saturating_pairs: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
     integer_io: bool = False
     channel_multiple: int = 8
 

@@ -16,6 +16,7 @@ from torch import fx
 from tersenet.graph import normalize
 from tersenet.graph.fold import fold_batch_norm
 from tersenet.graph.permutes import cancel_permutes
+from tersenet.graph.rare import open_rare
 from tersenet.graph.slices import sink_slices
 from tersenet.graph.walk import copy
 
@@ -27,6 +28,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.functionalize,
     normalize.views_to_reshapes,
     normalize.drop_identities,
+    open_rare,
     normalize.fold_constants,
     cancel_permutes,
     normalize.spell_activations,

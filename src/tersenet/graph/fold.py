@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
@@ -31,7 +33,7 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
     activation fused) and a product and a sum elsewhere.
     """
     for node in list(calls(module)):
-        if kind_of(node) != "batch_norm":
+        if kind_of(node) != "batch_norm" or not all(part is None or is_constant(part) for part in _numbers(node)):
             continue
         multiplier, offset = _affine(module, node)
         before = node.args[0]
@@ -42,6 +44,14 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
         else:
             node.replace_all_uses_with(_as_arithmetic(module, node, before, multiplier, offset))
         module.graph.erase_node(node)
+
+
+def _numbers(node: fx.Node) -> tuple[Any, ...]:
+    """What it normalizes with; statistics of the batch itself, or numbers that come in as inputs, are nothing to fold."""
+    arguments = bind(node)
+    if arguments["running_mean"] is None:
+        return (node,)
+    return tuple(arguments[name] for name in ("running_mean", "running_var", "weight", "bias"))
 
 
 def _affine(module: fx.GraphModule, node: fx.Node) -> tuple[torch.Tensor, torch.Tensor]:

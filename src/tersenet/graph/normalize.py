@@ -54,7 +54,7 @@ def functionalize(module: fx.GraphModule) -> None:
 def views_to_reshapes(module: fx.GraphModule) -> None:
     """A view asks for memory in order, which holds no longer once copies are dropped; a reshape asks for nothing."""
     for node in calls(module):
-        if aten_name(node) == "view.default":
+        if aten_name(node) in ("view.default", "_unsafe_view.default"):
             node.target = aten.reshape.default
 
 

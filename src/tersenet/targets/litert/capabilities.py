@@ -49,8 +49,11 @@ KERNELS = {
     **dict.fromkeys(("gather", "index_select", "index", "resize_nearest", "resize_bilinear"), SAME),
 }
 
+ABSENT = frozenset({"avg_pool3d", "conv_transpose3d", "grid_sample", "max_pool3d", "resize_bicubic", "scatter"})
+
 LITERT = Capabilities(
     name="litert",
+    absent=ABSENT,
     kernels=KERNELS,
     float_fuses={
         kind: ACTIVATIONS

@@ -54,6 +54,14 @@ def _source(low: Lowering, node: fx.Node) -> Stored:
     return low.read(node, child, position=0)
 
 
+def atan(low: Lowering, node: fx.Node) -> None:
+    """The angle of (1, x), for which the runtime has an operator."""
+    value = _source(low, node)
+    shape = low.tensors[value.tensor].shape
+    ones = low.emit("BROADCAST_TO", (low.array(np.ones(1), "float32"), low.array(shape, "int32")), shape, "float32")
+    low.result(node, "ATAN2", (value.tensor, ones), value.order, value.columns)
+
+
 def rectifier(low: Lowering, node: fx.Node) -> None:
     """relu and relu6. Integers go through a sum with zero, which clips and is 60 times faster than RELU, which XNNPACK declines.
 

@@ -46,6 +46,8 @@ def binary(low: Lowering, node: fx.Node) -> None:
         raise low.refuse(node, "a factor on integers must be written as a product")
     order = common_order(low, [left, right], len(shape_of(node)))
     dtype = _operand_dtype(low, node, (left, right))
+    if kind.startswith("logical") and dtype is not torch.bool:
+        raise low.refuse(node, "it works on the bits of numbers, and LiteRT on truths alone")
     operands = [operand(low, node, child, order, position, dtype) for position, child in enumerate((left, right))]
     options: dict[str, Any] = {"fusedActivationFunction": low.activation(node)} if code in WITH_ACTIVATION else {}
     if code in ("ADD", "SUB"):

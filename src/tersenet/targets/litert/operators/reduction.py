@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,27 @@ def max_with_indices(low: Lowering, node: fx.Node) -> None:
         inputs = (value.tensor, low.array([value.order.index(axis)], "int32"))
         made = low.like("REDUCE_MAX", inputs, value.tensor, stored(shape_of(reader), order), keepDims=keep)
         low.define(reader, Stored(made, order, value.encoding))
+
+
+def top(low: Lowering, node: fx.Node) -> None:
+    """The so many largest along an axis, and where they are: TOPK_V2 works on the last axis; the smallest are the largest of the negated."""
+    arguments = bind(node)
+    source, count = arguments["self"], int(arguments["k"])
+    rank = len(shape_of(source))
+    axis = int(arguments["dim"]) % rank
+    order = (*(place for place in range(rank) if place != axis), axis)
+    value = low.convert(low.read(node, source, order, 0), order, None, tuple(shape_of(source)))
+    tensor, shape = value.tensor, (*low.tensors[value.tensor].shape[:-1], count)
+    dtype = low.tensors[tensor].dtype
+    if not arguments["largest"]:
+        tensor = low.emit("NEG", (tensor,), low.tensors[tensor].shape, dtype)
+    largest, places = low.several("TOPK_V2", (tensor, low.array(count, "int32")), tensor, [shape, shape])
+    low.tensors[places] = replace(low.tensors[places], dtype="int32")
+    if not arguments["largest"]:
+        largest = low.emit("NEG", (largest,), shape, dtype)
+    for reader in node.users:
+        found = low.emit("CAST", (places,), shape, "int64") if reader.args[1] == 1 else largest
+        low.define(reader, Stored(found, order))
 
 
 def cumsum(low: Lowering, node: fx.Node) -> None:

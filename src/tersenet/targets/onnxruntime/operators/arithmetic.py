@@ -66,11 +66,12 @@ def unary(kind: str, **attributes: Any) -> Callable[[Lowering, fx.Node], str]:
 
 
 def logical(kind: str) -> Callable[[Lowering, fx.Node], str]:
-    """And, Or, Not of truths."""
+    """And, Or, Not of truths, or of the bits of integers."""
 
     def build_logical(build: Lowering, node: fx.Node) -> str:
-        if _type_of(node) is not torch.bool:
-            raise unsupported(node, "it works on the bits of numbers")
+        dtype = _type_of(node)
+        if dtype is not torch.bool:
+            return build.add(f"Bitwise{kind}", *(build.cast(argument, dtype) for argument in node.args))
         return build.add(kind, *(build.cast(argument, torch.bool) for argument in node.args))
 
     return build_logical

@@ -239,6 +239,22 @@ def resize_bilinear(build: Lowering, node: fx.Node) -> str:
     return _resize(build, node, mode="linear", coordinate_transformation_mode="align_corners" if corners else None)
 
 
+def resize_bicubic(build: Lowering, node: fx.Node) -> str:
+    """Keys's cubic with a = -0.75, as torch and ONNX have it."""
+    corners = bind(node)["align_corners"]
+    return _resize(build, node, mode="cubic", coordinate_transformation_mode="align_corners" if corners else None)
+
+
+def grid_sample(build: Lowering, node: fx.Node) -> str:
+    """GridSample: values of an image at places that are computed."""
+    given = bind(node)
+    mode, border = ("linear", "nearest", "cubic")[given["interpolation_mode"]], ("zeros", "border", "reflection")[given["padding_mode"]]
+    if mode == "cubic":
+        raise unsupported(node, "torch and ONNX treat the edges of a cubic interpolation differently", "use bilinear")
+    corners = 1 if given["align_corners"] else None
+    return build.add("GridSample", build.value(given["input"]), build.value(given["grid"]), mode=mode, padding_mode=border, align_corners=corners)
+
+
 def _resize(build: Lowering, node: fx.Node, **attributes: Any) -> str:
     given = bind(node)
     held, wanted = shape_of(node.args[0])[2:], shape_of(node)[2:]  # type: ignore[arg-type]
@@ -284,6 +300,29 @@ def gather(build: Lowering, node: fx.Node) -> str:
     given = bind(node)
     axis = int(given["dim"]) % len(shape_of(node))
     return build.add("GatherElements", build.value(node.args[0]), build.value(given["index"]), axis=axis or None)
+
+
+# torch's names of what becomes of several numbers at one place -> ONNX's
+REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}
+
+
+def scatter(build: Lowering, node: fx.Node) -> str:
+    """ScatterElements: numbers put at, or added to, places of a tensor."""
+    given, dtype = bind(node), dtype_of(node) or torch.float32
+    index = given["index"]
+    how = "sum" if "scatter_add" in aten_name(node) else given.get("reduce")
+    if given.get("include_self") is False:
+        raise unsupported(node, "it leaves out what stood there before")
+    if "src" in given:
+        updates = build.cast(given["src"], dtype)
+        held, wanted = shape_of(given["src"]), shape_of(index)
+        if str(held) != str(wanted):  # torch takes as much of the source as there are places
+            raise unsupported(node, "its source and its index have different shapes")
+    else:
+        number = build.constant(torch.tensor(given["value"], dtype=dtype).numpy())
+        updates = build.add("Expand", number, build.shape(index))
+    axis = int(given["dim"]) % len(shape_of(node))
+    return build.add("ScatterElements", build.cast(given["self"], dtype), build.value(index), updates, axis=axis, reduction=REDUCTIONS.get(str(how)))
 
 
 def index_select(build: Lowering, node: fx.Node) -> str:

@@ -99,6 +99,15 @@ def max_with_indices(build: Lowering, node: fx.Node) -> tuple[str, str]:
     return build.add("ReduceMax", source, build.sizes([axis]), keepdims=keep), build.add("ArgMax", source, axis=axis, keepdims=keep)
 
 
+def top(build: Lowering, node: fx.Node) -> tuple[str, ...]:
+    """The so many largest or smallest along an axis, and where they are; of equal ones the first comes first."""
+    given = bind(node)
+    axis, count = int(given["dim"]) % len(shape_of(node.args[0])), build.sizes([given["k"]])  # type: ignore[arg-type]
+    return build.add_many(
+        "TopK", 2, build.value(node.args[0]), count, axis=axis, largest=None if given["largest"] else 0, sorted=None if given["sorted"] else 0
+    )
+
+
 def arg(kind: str) -> Callable[[Lowering, fx.Node], str]:
     """ArgMax and ArgMin along an axis, or over the flattened tensor."""
 
