@@ -109,7 +109,7 @@ def file_agreement(simulated: Mapping[str, np.ndarray], inner: Mapping[str, np.n
 
 
 def _simulated(model: Model, plan: QuantizationPlan) -> fx.GraphModule:
-    module = deployable(model)
+    module = deployable(model, plan)
     apply_plan(module, plan, Simulation())
     return module
 

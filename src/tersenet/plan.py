@@ -57,6 +57,7 @@ class QuantizationPlan:
         uses: another encoding for one use of a value, by ``"node:argument index"`` (``"cat:0"`` is the first tensor of a
             concatenation): the value is converted again for this reader alone.
         float_operators: operators that stay in float: node name -> why.
+        offsets: anchor -> what is added to its bias, one number for each output channel (`tersenet.steps.correct`).
     """
 
     serves: tuple[str, ...]
@@ -64,10 +65,11 @@ class QuantizationPlan:
     units: Mapping[str, Unit]
     uses: Mapping[str, Encoding] = field(default_factory=dict)
     float_operators: Mapping[str, str] = field(default_factory=dict)
+    offsets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def same_numbers(self, other: QuantizationPlan) -> bool:
         """Whether the two plans decide the same, whomever they serve."""
-        mine, theirs = ((plan.values, plan.units, plan.uses, set(plan.float_operators)) for plan in (self, other))
+        mine, theirs = ((plan.values, plan.units, plan.uses, set(plan.float_operators), plan.offsets) for plan in (self, other))
         return mine == theirs
 
     def to_json(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class QuantizationPlan:
             },
             "uses": {name: encoding.to_json() for name, encoding in self.uses.items()},
             "float_operators": dict(self.float_operators),
+            "offsets": {name: list(offset) for name, offset in self.offsets.items()},
         }
 
     @classmethod
@@ -108,4 +111,5 @@ class QuantizationPlan:
             units,
             {name: Encoding.from_json(encoding) for name, encoding in record["uses"].items()},
             dict(record["float_operators"]),
+            {name: tuple(offset) for name, offset in record.get("offsets", {}).items()},
         )

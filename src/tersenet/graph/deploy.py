@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import torch
 from torch import fx
 
 from tersenet.graph import normalize
@@ -18,10 +19,11 @@ from tersenet.graph.fold import fold_batch_norm
 from tersenet.graph.permutes import cancel_permutes
 from tersenet.graph.rare import open_rare
 from tersenet.graph.slices import sink_slices
-from tersenet.graph.walk import copy
+from tersenet.graph.walk import add_constant, bind, constant, copy, set_argument
 
 if TYPE_CHECKING:
     from tersenet.model import Model
+    from tersenet.plan import QuantizationPlan
 
 # In order; each is exact up to rounding, and has a parity test.
 PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
@@ -43,12 +45,19 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
 )
 
 
-def deployable(model: Model) -> fx.GraphModule:
+def deployable(model: Model, plan: QuantizationPlan | None = None) -> fx.GraphModule:
     """The deployable graph of a model: a copy, so that the caller may change it.
 
     Names of nodes are the same at every call: a plan made on one copy holds for every other.
+
+    Args:
+        model: the network.
+        plan: whose offsets are added to the biases; nothing else of it is put into the graph. None: the network as it is.
     """
-    return copy(_deployable(model.graph))
+    module = copy(_deployable(model.graph))
+    if plan is not None and plan.offsets:
+        _add_offsets(module, plan)
+    return module
 
 
 @lru_cache(maxsize=4)
@@ -61,3 +70,17 @@ def _deployable(graph: fx.GraphModule) -> fx.GraphModule:
     module.recompile()
     module.eval()
     return module
+
+
+def _add_offsets(module: fx.GraphModule, plan: QuantizationPlan) -> None:
+    """Biases moved as the plan says; an operator that had none gets one."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for anchor, numbers in plan.offsets.items():
+        node, offset = nodes[anchor], torch.tensor(numbers, dtype=torch.float32)
+        arguments = bind(node)
+        bias = arguments["bias"]
+        moved = offset if bias is None else constant(module, bias) + offset
+        set_argument(node, "bias", add_constant(module, f"corrected.{anchor}.bias", moved, node, bias or arguments["weight"]))
+        if bias is not None and not bias.users:
+            module.graph.erase_node(bias)
+    module.recompile()

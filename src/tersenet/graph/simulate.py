@@ -12,6 +12,6 @@ from tersenet.plan import QuantizationPlan
 
 def simulate(model: Model, plan: QuantizationPlan) -> Model:
     """The deployable graph with fake quantization at the plan's points; a callable of the same inputs."""
-    module = deployable(model)
+    module = deployable(model, plan)
     apply_plan(module, plan, Simulation())
     return replace(model, graph=module, plans=())

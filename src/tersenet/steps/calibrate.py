@@ -11,22 +11,24 @@ from torch import fx
 
 from tersenet.errors import DataError
 from tersenet.model import as_tensors, fails_on
+from tersenet.numerics.means import Mean
 from tersenet.numerics.ranges import Estimator
 
 
 class Observer(fx.Interpreter):
-    """Runs a graph and shows each chosen value to its estimator; values are freed after their last reader."""
+    """Runs a graph and shows each chosen value to its estimator and its mean; values are freed after their last reader."""
 
-    def __init__(self, module: fx.GraphModule, estimators: Mapping[str, Estimator]) -> None:
+    def __init__(self, module: fx.GraphModule, estimators: Mapping[str, Estimator], means: Mapping[str, Mean]) -> None:
         super().__init__(module)
         self.extra_traceback = False  # fx would write the graph's own traceback into our messages
         self.estimators = estimators
+        self.means = means
 
     def run_node(self, node: fx.Node) -> Any:
         value = super().run_node(node)
-        estimator = self.estimators.get(node.name)
-        if estimator is not None:
-            estimator.observe(value)
+        for watching in (self.estimators, self.means):
+            if node.name in watching:
+                watching[node.name].observe(value)
         return value
 
 
@@ -35,6 +37,7 @@ def calibrate(
     estimators: Mapping[str, Estimator],
     batches: Iterable[tuple[np.ndarray, ...]],
     progress: Callable[[int], None] = lambda count: None,
+    means: Mapping[str, Mean] | None = None,
 ) -> int:
     """Run batches through a deployable graph and let the estimators see the values that they are named for.
 
@@ -45,6 +48,7 @@ def calibrate(
         estimators: by the names of the nodes whose values they observe.
         batches: tuples of arrays, one for each input of the network.
         progress: called with the number of samples seen so far.
+        means: the same as estimators, for means.
 
     Returns:
         The number of samples seen.
@@ -53,7 +57,7 @@ def calibrate(
         DataError: samples that the network fails on (a token beyond its table); a value that is NaN or infinite, with the
             name of the operator that made it; or no samples at all.
     """
-    observer, seen = Observer(module, estimators), 0
+    observer, seen = Observer(module, estimators, means or {}), 0
     with torch.no_grad():
         for arrays in batches:
             tensors = as_tensors(arrays)

@@ -17,6 +17,7 @@ from tersenet.numerics.ranges import Estimator
 from tersenet.numerics.weights import weight_encoding
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding, Scheme
+from tersenet.steps.correct import Correction
 from tersenet.steps.placement import Placement
 
 
@@ -47,7 +48,12 @@ class Choice:
 
 
 def fill(
-    module: fx.GraphModule, placement: Placement, capabilities: Capabilities, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+    module: fx.GraphModule,
+    placement: Placement,
+    capabilities: Capabilities,
+    estimators: Mapping[str, Estimator],
+    choose: Callable[[fx.Node], Choice],
+    correction: Correction,
 ) -> QuantizationPlan:
     """The plan of a placement.
 
@@ -57,14 +63,17 @@ def fill(
         capabilities: the runtime's table.
         estimators: of every quantized value that is no constant, having seen the calibration data.
         choose: what was asked for an operator.
+        correction: what rounded weights move, to be taken out of biases.
     """
     values = _values(module, placement, estimators, choose)
     uses = {place: values[group_member] for place, group_member in _members(placement).items()}
-    units = {}
+    units, offsets = {}, {}
     for anchor, (nodes, kernel) in placement.units.items():
-        weights = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values)
+        weights, offset = _weights(module, nodes[0], kernel, capabilities, choose(nodes[0]), values, correction)
+        if offset is not None:
+            offsets[anchor] = tuple(offset.tolist())
         units[anchor] = Unit(tuple(node.name for node in nodes), kind_of(nodes[0]), weights, kernel.halves, kernel.dynamic, kernel.rounding)
-    return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators)
+    return QuantizationPlan((capabilities.name,), values, units, uses, placement.float_operators, offsets)
 
 
 def _members(placement: Placement) -> dict[str, str]:
@@ -124,14 +133,20 @@ def _role(node: fx.Node, results: set[str]) -> str:
 
 
 def _weights(
-    module: fx.GraphModule, node: fx.Node, kernel: Kernel, capabilities: Capabilities, choice: Choice, values: Mapping[str, Encoding]
-) -> dict[str, Encoding]:
-    """Encodings of an operator's weight and bias."""
+    module: fx.GraphModule,
+    node: fx.Node,
+    kernel: Kernel,
+    capabilities: Capabilities,
+    choice: Choice,
+    values: Mapping[str, Encoding],
+    correction: Correction,
+) -> tuple[dict[str, Encoding], Tensor | None]:
+    """Encodings of an operator's weight and bias, and what its bias is moved by (None: it stays)."""
     kind = kind_of(node)
     if kernel.dynamic:
-        return {matrix.name: _alone(constant(module, matrix.node), matrix.gates, kernel, capabilities, choice) for matrix in matrices(node)}
+        return {matrix.name: _alone(constant(module, matrix.node), matrix.gates, kernel, capabilities, choice) for matrix in matrices(node)}, None
     if kind not in WEIGHT_AXIS:
-        return {}
+        return {}, None
     arguments = bind(node)
     weight = constant(module, arguments["weight"])
     scheme, axis = _weight_scheme(node, kernel, capabilities, choice), WEIGHT_AXIS[kind]
@@ -140,11 +155,15 @@ def _weights(
     adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not alone
     kept = None if adds_pairs else source_encoding(weight, scheme, axis, choice.source)
     encoding = kept or weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
-    if arguments["bias"] is None or kernel.bias == "float":
-        return {"weight": encoding}
+    offset = correction.offset(node, encoding)
+    if (arguments["bias"] is None and offset is None) or kernel.bias == "float":
+        return {"weight": encoding}, offset
     source = values[arguments["input"].name]
-    encoding = fit_bias(constant(module, arguments["bias"]), source, encoding)
-    return {"weight": encoding, "bias": bias_encoding(source, encoding)}
+    bias = torch.zeros(()) if arguments["bias"] is None else constant(module, arguments["bias"])
+    fitted = fit_bias(bias if offset is None else bias + offset, source, encoding)
+    if fitted != encoding:
+        offset = correction.offset(node, fitted)
+    return {"weight": fitted, "bias": bias_encoding(source, fitted)}, offset
 
 
 def source_encoding(weight: Tensor, scheme: Scheme, axis: int, source: Encoding | None) -> Encoding | None:

@@ -23,6 +23,7 @@ from tersenet.plan import QuantizationPlan
 from tersenet.schemes import GRANULARITIES
 from tersenet.step import Change, Context, Options, Step, StepResult
 from tersenet.steps.calibrate import calibrate
+from tersenet.steps.correct import Correction, means_for
 from tersenet.steps.encodings import Choice, fill, observed_range
 from tersenet.steps.placement import LARGEST_VALUE, Placement, place
 
@@ -73,6 +74,7 @@ class Quantize(Step):
         ranges: how activation ranges are estimated (`tersenet.numerics.ranges.ESTIMATORS`).
         range_numbers: the estimator's own numbers, as (name, value) pairs.
         weight_ranges: how weights' scales are chosen: minmax or mse.
+        correct_biases: biases take out what rounded weights add to the mean of each channel (`tersenet.steps.correct`).
         symmetric: activations on symmetric grids too.
         power_of_two: all scales are powers of two (fixed point).
         full_range: weights may use the lowest integer ([-128, 127]), where the runtime's kernels allow it.
@@ -92,6 +94,7 @@ class Quantize(Step):
     ranges: str = "minmax"
     range_numbers: tuple[tuple[str, float], ...] = ()
     weight_ranges: str = "minmax"
+    correct_biases: bool = True
     symmetric: bool = False
     power_of_two: bool = False
     full_range: bool = False
@@ -137,12 +140,14 @@ class Quantize(Step):
         matches = _Matches(module, self, model.annotations if self.take_over else Annotations())
         placements = [place(module, table, matches.forced, matches.activations) for table in context.capabilities]
         estimators = _estimators(placements, matches)
+        means = means_for(placements) if self.correct_biases else {}
         batches = _batches(part, model, self.batch_size)
-        calibrate(module, estimators, batches, lambda count: context.progress(count, len(part), "calibrating"))
+        calibrate(module, estimators, batches, lambda count: context.progress(count, len(part), "calibrating"), means)
+        correction = Correction(module, means)
         plans: list[QuantizationPlan] = []
         for table, placement in zip(context.capabilities, placements, strict=True):
             final = _without_extremes(module, placement, table, matches, estimators)
-            plan = fill(module, final, table, estimators, matches.choice)
+            plan = fill(module, final, table, estimators, matches.choice, correction)
             _check_integers_only(plan, table)
             _merge(plans, plan)
         skipped = (*_skipped(module, plans), *_lost(model, matches.source, module), *_not_followed(self, plans, context.capabilities))
@@ -281,6 +286,8 @@ def _changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[
         counts = f"{len(plan.units) - len(alone)} operators in integers, {len(plan.values)} quantized values"
         weights = f"{len(alone)} operators with weights alone in integers, " if alone else ""
         yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
+        if plan.offsets:
+            yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
         for unit in alone:
             yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
 

@@ -38,7 +38,7 @@ def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io:
     Raises:
         UnsupportedError: an operator that the runtime cannot run.
     """
-    module = fixed(deployable(model), batch)
+    module = fixed(deployable(model, plan), batch)
     _check_kinds(module)
     if plan is not None:
         apply_plan(module, plan, QuantizeDequantize("int8", bias=False))

@@ -53,8 +53,8 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     """
     for name in options.format:
         raise RecipeError(unknown(f"option of {able.name}", name, ()))
-    module = fixed(deployable(model), options.batch)
     plan = model.plan_for(able.name) or EMPTY_PLAN
+    module = fixed(deployable(model, plan), options.batch)
     written_out = {name: unit for name, unit in plan.units.items() if unit.dynamic == "never"}
     stored = _stored_weights(module, written_out)
     notes = decompose(module, LOWERINGS.keys())

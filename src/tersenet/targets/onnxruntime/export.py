@@ -47,7 +47,7 @@ class OnnxExporter:
             if name not in OPTIONS:
                 raise RecipeError(unknown("option of onnxruntime files", name, OPTIONS))
         plan = model.plan_for("onnxruntime")
-        module = deployable(model)
+        module = deployable(model, plan)
         network = {node.name for node in module.graph.nodes if node.op != "get_attr"}
         if plan is not None:
             apply_plan(module, plan, QuantizeDequantize("uint8"))
