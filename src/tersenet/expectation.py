@@ -95,7 +95,7 @@ def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: i
         progress: called with (done, total, what).
         inside: keep inner values of one sample, to compare the files' own with.
     """
-    graph = deployable(model)
+    graph = deployable(model, plan)
     if plan is None:
         return Expectation(bytes_moved=bytes_moved(graph))
     nodes = {node.name: node for node in graph.graph.nodes}
