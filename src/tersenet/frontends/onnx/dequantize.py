@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from tersenet.errors import ModelError
+from tersenet.frontends.onnx import dequantize_transformers
 from tersenet.frontends.onnx.linear import blocks, readers
 from tersenet.frontends.onnx.node import Node
 from tersenet.frontends.onnx.program import Block, Operation, Program
@@ -228,6 +229,7 @@ def _by_direction(numbers: torch.Tensor) -> torch.Tensor:
 
 
 RULES: Mapping[tuple[str, str], Rule] = {
+    **dequantize_transformers.RULES,
     ("", "QuantizeLinear"): _quantize,
     ("", "DequantizeLinear"): _dequantize,
     ("", "DynamicQuantizeLinear"): _dynamic,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tersenet.frontends.onnx import microsoft
 from tersenet.frontends.onnx.node import Operator
 
 OPERATORS: Mapping[str, Operator] = {
@@ -48,6 +49,15 @@ OPERATORS: Mapping[str, Operator] = {
     "com.microsoft.QuickGelu": Operator("normalization", "quick_gelu"),
     "com.microsoft.SkipLayerNormalization": Operator("normalization", "skip_layer_norm"),
     "com.microsoft.SkipSimplifiedLayerNormalization": Operator("normalization", "skip_rms_norm"),
+    # microsoft.py
+    "com.microsoft.BiasDropout": Operator("microsoft", "bias_dropout"),
+    "com.microsoft.BiasSplitGelu": Operator("microsoft", "bias_split_gelu"),
+    "com.microsoft.CDist": Operator("microsoft", "distances"),
+    "com.microsoft.ExpandDims": Operator("microsoft", "expand_dims", sizes=(1,)),
+    "com.microsoft.GroupNorm": Operator("microsoft", "group_norm"),
+    "com.microsoft.NhwcConv": Operator("microsoft", "nhwc_conv"),
+    "com.microsoft.SkipGroupNorm": Operator("microsoft", "skip_group_norm"),
+    "com.microsoft.NhwcFusedConv": Operator("microsoft", "nhwc_conv"),
     # product.py
     "Einsum": Operator("product", "einsum"),
     "Gemm": Operator("product", "gemm"),
@@ -91,6 +101,9 @@ OPERATORS: Mapping[str, Operator] = {
     "com.microsoft.DynamicQuantizeLSTM": Operator("quantization", "opened"),
     "com.microsoft.DynamicQuantizeMatMul": Operator("quantization", "opened"),
     "com.microsoft.MatMulIntegerToFloat": Operator("quantization", "opened"),
+    "com.microsoft.MatMulNBits": Operator("quantization", "opened"),
+    "com.microsoft.QAttention": Operator("quantization", "opened"),
+    "com.microsoft.QEmbedLayerNormalization": Operator("quantization", "opened"),
     "com.microsoft.QGemm": Operator("quantization", "opened"),
     "com.microsoft.QLinearAdd": Operator("quantization", "opened"),
     "com.microsoft.QLinearAveragePool": Operator("quantization", "opened"),
@@ -218,6 +231,7 @@ OPERATORS: Mapping[str, Operator] = {
     "ScatterND": Operator("indexing", "scatter_nd"),
     "TensorScatter": Operator("indexing", "tensor_scatter"),
     "Trilu": Operator("indexing", "triangle", sizes=(1,)),
+    "com.microsoft.Trilu": Operator("indexing", "triangle", sizes=(1,)),
     "Unique": Operator("indexing", "unique"),
     # creation.py
     "BitCast": Operator("creation", "bit_cast"),
@@ -311,6 +325,7 @@ REFUSED: Mapping[str, str] = {
     "ai.onnx.preview.training.Adam": _TRAINS,
     "ai.onnx.preview.training.Gradient": _TRAINS,
     "ai.onnx.preview.training.Momentum": _TRAINS,
+    **microsoft.REFUSED,
 }
 # A user's own: name -> a function of (node, *inputs) that returns a tensor or a tuple of them (`tersenet.frontends.onnx.node.Operator`). Filled
 # from outside alone, before a file is read.

@@ -154,8 +154,10 @@ def multi_head(  # noqa: PLR0913 - the inputs of the operator
     held |= {"q_num_heads": node.get("num_heads"), "kv_num_heads": node.get("num_heads"), "is_causal": node.get("unidirectional", 0)}
     mask = added
     if padding is not None:
+        if padding.dim() == 1 and len(padding) == len(query):  # how many keys of each sample count
+            padding = torch.arange(key.shape[1]) < padding.unsqueeze(1)
         if padding.dim() != 2:
-            raise ModelError("a mask of keys must be (batch, keys) here.")
+            raise ModelError("a mask of keys must be (batch, keys), or (batch) lengths, here.")
         hidden = torch.where(padding.bool(), torch.tensor(0.0), torch.tensor(node.get("mask_filter_value", -10000.0)))[:, None, None, :]
         mask = hidden if mask is None else mask + hidden
     return attention(Node("Attention", "", 23, node.name, held, node.outputs), query, key, value, mask, past_key, past_value)
