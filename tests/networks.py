@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,3 +198,22 @@ def samples(case: Case, batch: int, seed: int = 1) -> tuple[np.ndarray, ...]:
     if case.tokens:
         arrays[0] = random.integers(0, case.tokens, (batch, *case.shapes[0][1:]))
     return tuple(arrays)
+
+
+class Together(nn.Module):
+    """Several networks side by side, an output each: as one file they cost one export."""
+
+    def __init__(self, parts: Sequence[nn.Module], takes: Sequence[int]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.takes = takes
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[Any, ...]:
+        left = iter(inputs)
+        return tuple(part(*(next(left) for _ in range(count))) for part, count in zip(self.parts, self.takes, strict=True))
+
+
+def together(cases: Sequence[Case], batch: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The modules of several cases as one, with the inputs of all."""
+    parts = [made(case, batch) for case in cases]
+    return Together([module for module, _ in parts], [len(case.shapes) for case in cases]), tuple(each for _, inputs in parts for each in inputs)

@@ -51,7 +51,7 @@ def compile_program(module: fx.GraphModule, examples: tuple[torch.Tensor, ...]) 
 
         program = torch.export.export(module, examples)
         try:
-            with _needed_passes():
+            with _needed_passes(), _operators_listed_once():
                 edge = to_edge_transform_and_lower(program, partitioner=[_partitioner()], compile_config=EdgeCompileConfig(_check_ir_validity=False))
             made = edge.to_executorch()
         except RuntimeError as error:
@@ -113,6 +113,20 @@ def _needed_passes() -> Iterator[None]:
         yield
     finally:
         xnnpack_preprocess.XNNPACKPassManager = whole
+
+
+@contextmanager
+def _operators_listed_once() -> Iterator[None]:
+    """torch lists its dispatcher's composite operators anew for each of some forty namespaces, at every decomposition: a third of a small export."""
+    from torch._export import utils
+
+    whole = utils._materialize_cpp_cia_ops
+    whole()
+    utils._materialize_cpp_cia_ops = lambda: None
+    try:
+        yield
+    finally:
+        utils._materialize_cpp_cia_ops = whole
 
 
 def _packets(graph: fx.Graph) -> set[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import nn
 import networks
 from tersenet.data.parts import Data
 from tersenet.errors import DataError, ModelError, RecipeError, UnsupportedError
+from tersenet.graph.deploy import deployable
 from tersenet.graph.simulate import simulate
 from tersenet.graph.trace import trace
+from tersenet.graph.walk import outputs
 from tersenet.layers import file_agreement, simulated_values
 from tersenet.model import Model
 from tersenet.step import Context
@@ -29,8 +32,9 @@ from tersenet.targets.executorch.export import ExecuTorchExporter
 from tersenet.targets.executorch.run import ExecuTorchRunner
 
 CASES = {case.name: case for case in networks.CASES}
-# A few of every family run always; the others are slow only because each export takes a second.
-QUICK = ["conv2d", "depthwise 1d", "linear sequence", "attention", "Hardsigmoid", "pad channels", "bilinear", "split"]
+# One of every family, in one file, runs always.
+QUICK = {"conv2d", "depthwise 1d", "linear sequence", "attention", "Hardsigmoid", "pad channels", "bilinear", "split"}
+TOGETHER = 8
 # One ReLU or one max of a residual may round the other way than floats do, and the next layer multiplies it.
 STEPS_APART = 2.01
 # Rounding and poles: half a step of a value may become any number of steps of the next.
@@ -39,8 +43,12 @@ STEEP = {"rounding", "reciprocal", "comparisons", "where", "gather", "power", "d
 REFUSED = {"conv3d"}
 
 
-def cases(names):
-    return [pytest.param(case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow) for case in networks.CASES if case.name in names]
+def files(without: set[str]) -> list[Any]:
+    """The cases in files of several: lowering takes nearly as long for one as for eight."""
+    names = [name for name in CASES if name not in QUICK | without]
+    parts = [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
+    quick = pytest.param(sorted(QUICK), id="one of every family")
+    return [quick, *(pytest.param(part, id=f"{part[0]} to {part[-1]}", marks=pytest.mark.slow) for part in parts)]
 
 
 def quantized(model: Model, arrays: tuple[np.ndarray, ...]) -> Model:
@@ -60,24 +68,46 @@ def steps_apart(artifact: Artifact, model: Model, arrays: tuple[np.ndarray, ...]
     return float(np.abs(artifact(*arrays) - expected).max() / step)
 
 
-@pytest.mark.parametrize("case", cases(set(CASES) - REFUSED))
-def test_float(case, tmp_path):
-    module, inputs = networks.made(case, batch=2)
+@pytest.mark.parametrize("names", files(REFUSED))
+def test_float(names, tmp_path):
+    module, inputs = networks.together([CASES[name] for name in names], batch=2)
     arrays = tuple(tensor.numpy() for tensor in inputs)
     model = trace(module, inputs)
-    result = exported(model, tmp_path / "float.pte", batch=len(arrays[0]))(*arrays)
-    np.testing.assert_allclose(result, model(*arrays), atol=1e-4, rtol=1e-4)
+    results = exported(model, tmp_path / "float.pte", batch=2)(*arrays)
+    for name, result, expected in zip(names, results, model(*arrays), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("case", cases(set(CASES) - REFUSED - STEEP))
-def test_integers(case, tmp_path):
-    module, inputs = networks.made(case, batch=2)
+@pytest.mark.parametrize("names", files(REFUSED | STEEP))
+def test_integers(names, tmp_path):
+    cases = [CASES[name] for name in names]
+    module, inputs = networks.together(cases, batch=2)
     arrays = tuple(tensor.numpy() for tensor in inputs)
-    model = quantized(trace(module, inputs), networks.samples(case, 64))
-    if not model.plans[0].units:
-        pytest.skip("no operator of this network has an integer kernel")
-    artifact = exported(model, tmp_path / "integers.pte", batch=len(arrays[0]))
-    assert steps_apart(artifact, model, arrays) < STEPS_APART
+    model = quantized(trace(module, inputs), tuple(array for case in cases for array in networks.samples(case, 64)))
+    results = exported(model, tmp_path / "integers.pte", batch=2)(*arrays)
+    expected = simulate(model, model.plans[0])(*arrays)
+    for name, result, wanted, step in zip(names, results, expected, last_steps(model), strict=True):
+        if step is None:  # no operator of this network has an integer kernel
+            np.testing.assert_allclose(result, wanted, atol=1e-4, rtol=1e-4, err_msg=name)
+        else:
+            assert np.abs(result - wanted).max() < STEPS_APART * step, name
+
+
+def last_steps(model: Model) -> list[float | None]:
+    """For each output the scale of the last unit that it is computed from."""
+    plan = model.plans[0]
+    results = [unit.result for unit in plan.units.values()]
+    found: list[float | None] = []
+    for output in outputs(deployable(model)):
+        before, waiting = set(), [output]
+        while waiting:
+            node = waiting.pop()
+            if node not in before:
+                before.add(node)
+                waiting += node.all_input_nodes
+        own = [result for result in results if result in {node.name for node in before}]
+        found.append(plan.values[own[-1]].scale[0] if own else None)
+    return found
 
 
 class Residual(nn.Module):
