@@ -163,12 +163,21 @@ def _quality_steps(report: Report) -> list[str]:
         if worst is None or worst.sqnr_db is None or not (missed or not_as_good(record, report)):
             continue
         texts = [f'Keep the weakest layer in float: Quantize(keep_float=("{worst.name}",)); it has {worst.sqnr_db:.1f} dB.']
+        asked = _estimator(report)
         if worst.used < 0.6 or worst.clipped > 0.01:
             outliers = f"a few outliers take {share(1 - worst.used, 0)} of its range"
             habit = f"{share(worst.clipped)} of its values are clipped" if worst.clipped > 0.01 else outliers
-            texts.append(f'{worst.name}: {habit}. Try another estimator of ranges: Quantize(ranges="mse").')
+            other = "percentile" if asked == "mse" else "mse"
+            texts.append(f'{worst.name}: {habit}. Try another estimator of ranges: Quantize(ranges="{other}").')
+        elif asked == "minmax":
+            texts.append('A few far values rule ranges that hold every value. Try those of least squared error: Quantize(ranges="mse").')
         return texts
     return []
+
+
+def _estimator(report: Report) -> str:
+    """How ranges were estimated; "" where nothing was quantized."""
+    return next((str(step.get("ranges", "minmax")) for step in report.recipe if step.get("step") == "quantize"), "")
 
 
 def _speed_steps(report: Report) -> list[str]:

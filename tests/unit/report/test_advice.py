@@ -79,6 +79,9 @@ def test_not_agreeing_and_why(fine: Report) -> None:
     assert advice.warnings(changed(fine, agreement=Agreement(None, 0, 0.1, 30.0, 10))) == ()
 
 
+LOSS = Quality("accuracy", 0.88, 2.0, (1.5, 2.5), 4000)
+
+
 def test_a_loss_that_is_no_chance_names_the_weakest_layer(fine: Report) -> None:
     text = only(changed(fine, quality=Quality("accuracy", 0.88, 2.0, (1.5, 2.5), 4000)))
     assert "2.00 points worse" in text
@@ -92,6 +95,16 @@ def test_outliers_ask_for_another_estimator(fine: Report) -> None:
     layers = (dataclasses.replace(fine.records[0].layers[0], name="outlier", sqnr_db=5.0, used=0.2),)
     ahead = advice.next_steps(changed(fine, layers=layers, quality=Quality("accuracy", 0.88, 2.0, (1.5, 2.5), 4000)))
     assert ahead[1] == 'outlier: a few outliers take 80 % of its range. Try another estimator of ranges: Quantize(ranges="mse").'
+    recipe = ({"step": "quantize", "ranges": "mse"},)
+    ahead = advice.next_steps(dataclasses.replace(changed(fine, layers=layers, quality=LOSS), recipe=recipe))
+    assert ahead[1].endswith('Quantize(ranges="percentile").')
+
+
+def test_a_loss_with_ranges_that_hold_every_value_asks_for_those_of_least_error(fine: Report) -> None:
+    recipe = ({"step": "quantize"},)
+    ahead = advice.next_steps(dataclasses.replace(changed(fine, quality=LOSS), recipe=recipe))
+    assert ahead[1].endswith('Quantize(ranges="mse").')
+    assert not any("ranges" in text for text in advice.next_steps(dataclasses.replace(fine, recipe=recipe)))
 
 
 def test_few_samples_and_no_labels_make_figures_weak(fine: Report) -> None:
