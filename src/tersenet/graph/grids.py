@@ -23,7 +23,7 @@ INTEGERS = {(-128, 127): "int8", (0, 255): "uint8", (-32768, 32767): "int16", (0
 def with_grids(model: Model) -> Model:
     """The float network, with the grids that its source marked by ``torch.fake_quantize_per_tensor_affine`` as annotations.
 
-    A mark behind a permute speaks of the permuted value too: permutes may vanish later.
+    A mark on one side of a permute speaks of the value on its other side too: permutes may vanish, or arise, later.
     """
     module = copy(model.graph)
     marks = [node for node in calls(module) if node.target is MARK]
@@ -41,6 +41,9 @@ def with_grids(model: Model) -> Model:
         encoding = Encoding(Scheme(dtype), (float(held["scale"]),), (int(held["zero_point"]),))
         for name in _names(source):
             values.setdefault(name, encoding)
+    for node in calls(module):  # in order, so that chains of permutes are followed
+        if kind_of(node) == "permute" and isinstance(node.args[0], fx.Node) and node.args[0].name in values:
+            values.setdefault(node.name, values[node.args[0].name])
     module.recompile()
     return replace(model, graph=module, annotations=replace(model.annotations, values=values))
 

@@ -137,10 +137,12 @@ def spell_pooling(module: fx.GraphModule) -> None:
             rank = len(shape_of(source))
             axes = sorted(axis % rank for axis in arguments["dim"] or ())
             if rank == 4 and axes == [2, 3]:
-                pooled = call(module, aten.adaptive_avg_pool2d.default, (source, [1, 1]), before=node, like=node)
-                result = pooled if arguments["keepdim"] else call(module, aten.flatten.using_ints, (pooled, 1), before=node, like=node)
-                node.replace_all_uses_with(result)
-                module.graph.erase_node(node)
+                node.kwargs = {}  # the node stays, for what is known of its value goes by its name
+                if arguments["keepdim"]:
+                    node.target, node.args = aten.adaptive_avg_pool2d.default, (source, [1, 1])
+                else:
+                    pooled = call(module, aten.adaptive_avg_pool2d.default, (source, [1, 1]), before=node, like=node)
+                    node.target, node.args = aten.flatten.using_ints, (pooled, 1)
         elif aten_name(node) == "avg_pool2d.default":
             _spell_whole(module, node)
         elif aten_name(node) in ("adaptive_avg_pool2d.default", "adaptive_max_pool2d.default"):
