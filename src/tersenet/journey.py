@@ -132,6 +132,7 @@ def last_good_beside(folder: Path) -> Iterator[None]:
     except DivergedError as error:
         if error.model is None:
             raise
+        folder.parent.mkdir(parents=True, exist_ok=True)  # a run that failed takes the folders that it made with it
         path = save(error.model, folder.with_name(f"{folder.name}-last-good.pt2"))
         more = DivergedError(f"{error} It is in {path}.")
         more.model = error.model

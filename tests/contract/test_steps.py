@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tersenet import Override, Quantize
+from tersenet import Override, Quantize, Train, Training
 from tersenet.errors import TersenetError
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
@@ -23,6 +23,18 @@ QUANTIZED = [
 
 @pytest.mark.parametrize("step", QUANTIZED, ids=range(len(QUANTIZED)))
 def test_quantize(step):
+    check_step(step)
+
+
+TRAINED = [
+    Train(Training(epochs=2, batch_size=16)),
+    Train(Training(epochs=1, optimizer="sgd", momentum=0.9, augmentation=("flip", "crop:1"), average="ema", patience=1), exchange=("relu:relu6",)),
+    Train(Training(epochs=2, schedule="plateau", decay_epochs=1, l1=1e-4, l2=1e-3, average="swa", dropout=0.1), from_scratch=True),
+]
+
+
+@pytest.mark.parametrize("step", TRAINED, ids=range(len(TRAINED)))
+def test_train(step):
     check_step(step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _ARITHMETIC = """
+__and__ __or__ __xor__
 abs acos acosh add addcdiv addcmul addmm addmv alias all amax amin any arange argmax argmin argsort asin asinh atan atan2 atanh baddbmm
 bernoulli bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm bucketize ceil clamp clamp_max clamp_min
 copysign cos cosh cross cummax cummin cumprod cumsum deg2rad diff div divide dot dropout einsum empty empty_like eq erf erfc erfinv exp exp2
