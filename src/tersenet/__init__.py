@@ -29,6 +29,7 @@ FACE = {
     "Preparation": "tersenet.data.preparation",
     "Budget": "tersenet.budget",
     "Recipe": "tersenet.recipe",
+    "Prune": "tersenet.steps.prune",
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
     "Train": "tersenet.steps.train",

@@ -8,6 +8,7 @@ from typing import Any
 
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
+from tersenet.graph.dependencies import Group, dependencies
 from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import calls, layer_of
@@ -19,7 +20,7 @@ from tersenet.targets import table
 def inspect_model(
     model: Any, targets: Sequence[str] = (), *, weights: str | None = None, trust: bool = False, length: int = 0, cpu: str = ""
 ) -> dict[str, Any]:
-    """Layers, MACs and bytes of a network, and for each runtime what would be integers and what would stay in float, and why.
+    """Layers, MACs and bytes of a network; which channels can leave; for each runtime what would be integers and what would stay in float, and why.
 
     Args:
         model: anything that `tersenet.load` takes.
@@ -54,7 +55,20 @@ def inspect_model(
         "macs": totals.macs,
         "float_bytes": totals.float_bytes,
         "layers": rows,
+        "pruning": [_prunable(group) for group in dependencies(network).groups],
         "targets": plans,
+    }
+
+
+def _prunable(group: Group) -> dict[str, Any]:
+    """What a group of channels is, for a user: whose they are, how many leave at once, what all are worth, and why none can leave."""
+    return {
+        "layers": list(group.layers),
+        "channels": group.width * group.channels,
+        "at_once": group.channels,
+        "macs": group.macs,
+        "parameters": group.parameters,
+        "cannot_leave": group.why,
     }
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from tersenet.errors import RecipeError, unknown
 from tersenet.step import Step
+from tersenet.steps.prune import Prune
 from tersenet.steps.quantize import Quantize
 from tersenet.steps.train import Train
 
-STEPS: Mapping[str, type[Step]] = {"quantize": Quantize, "train": Train}
+STEPS: Mapping[str, type[Step]] = {"prune": Prune, "quantize": Quantize, "train": Train}
 
 
 def step_from_json(record: Any) -> Step:

@@ -1,0 +1,164 @@
+"""Channels, heads and hidden units that leave a network: it becomes smaller and faster, not only sparser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tersenet.errors import RecipeError, unknown
+from tersenet.graph.dependencies import Dependencies, Group, dependencies
+from tersenet.graph.shrink import shrink
+from tersenet.model import Model
+from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps.choice import Limits, by_ratio, by_threshold, until
+from tersenet.steps.scores import CRITERIA, Scores, scores
+
+SCOPES = ("layer", "global")
+
+
+@dataclass(frozen=True)
+class Prune(Step):
+    """Take out the channels that matter least, with all that belongs to them.
+
+    Which dimensions must leave together is found on the graph (`tersenet.graph.dependencies`), for any source framework. Nothing is trained:
+    accuracy falls until a training step follows.
+
+    Args:
+        ratio: share of the channels that leaves, of every group of layers that can lose some; 0 up to, not including, 1.
+        macs: instead of `ratio`: share of the network's multiply-accumulates that has to leave.
+        parameters: instead of `ratio`: share of its parameters.
+        criterion: what says how much a channel matters (`tersenet.steps.scores.CRITERIA`): l1, l2 (weights' magnitudes), scale (batch norm's
+            factors), median (distance to the others), taylor, fisher (gradients on the train part), activation, nonzeros (on the calibration
+            part), random.
+        scope: layer: the same share of each; global: one threshold for all.
+        layers: ratios of some layers, as (pattern, ratio) pairs; the last that matches wins. A pattern (``*`` and ``?``) must match a layer's
+            name, or that of a layer around it.
+        keep: patterns of layers that keep all their channels.
+        least: channels that stay in each layer at least.
+        multiple: channel counts are rounded to multiples of it; 0: of what the runtimes' kernels like. 1 leaves them as they come.
+        heads: of attention whole heads leave; else the same channels of every head.
+    """
+
+    kind: ClassVar[str] = "prune"
+
+    ratio: float = 0.0
+    macs: float = 0.0
+    parameters: float = 0.0
+    criterion: str = "l1"
+    scope: str = "layer"
+    layers: tuple[tuple[str, float], ...] = ()
+    keep: tuple[str, ...] = ()
+    least: int = 1
+    multiple: int = 0
+    heads: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", _patterns(self.keep))
+        if isinstance(self.layers, Mapping):
+            object.__setattr__(self, "layers", tuple(self.layers.items()))
+        super().__post_init__()
+
+    def check(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise RecipeError(unknown("criterion", self.criterion, CRITERIA))
+        if self.scope not in SCOPES:
+            raise RecipeError(unknown("scope", self.scope, SCOPES))
+        asked = {name: getattr(self, name) for name in ("ratio", "macs", "parameters")}
+        for name, share in (*asked.items(), *self.layers):
+            if not 0 <= share < 1:
+                raise RecipeError(f"what prune takes away ({name}) must be a share of at least 0 and less than 1, got {share:g}.")
+        given = [name for name, share in asked.items() if share]
+        if len(given) > 1:
+            raise RecipeError(f"prune takes one of ratio, macs and parameters, got {' and '.join(given)}.")
+        if not given and not self.layers:
+            raise RecipeError("prune needs to be told how much leaves: ratio, macs or parameters (of all layers), or layers (of some).")
+        if self.least < 1 or self.multiple < 0:
+            raise RecipeError(f"least must be at least 1 and multiple at least 0, got {self.least} and {self.multiple}.")
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        if model.plans:
+            raise RecipeError("a quantized network cannot be pruned: its ranges belong to the channels that it has; prune before you quantize.")
+        found = dependencies(model, heads=self.heads)
+        ratios = self._ratios(found)
+        gone = self._chosen(found, ratios, scores(found, self.criterion, context), self._limits(context))
+        return StepResult(shrink(found, gone), tuple(_changes(found, gone)), tuple(_skipped(found, ratios)))
+
+    def _limits(self, context: Context) -> Limits:
+        return Limits(self.least, self.multiple or max((table.channel_multiple for table in context.capabilities), default=1))
+
+    def _ratios(self, found: Dependencies) -> dict[Group, float | None]:
+        """Each group that may lose channels with its own ratio, or None where that of the whole network counts.
+
+        Raises:
+            RecipeError: a pattern that matches no layer, or layers that cannot lose channels.
+        """
+        ratios: dict[Group, float | None] = {group: None for group in found.groups if not group.why and group.width > 1}
+        for pattern, ratio in self.layers:
+            matched = _matching(found, pattern)
+            free = [group for group in matched if group in ratios]
+            if not free:
+                why = next((group.why for group in matched if group.why), "it has one channel, or one head, alone")
+                raise RecipeError(f"the channels of {matched[0].name} cannot leave ({pattern!r}): {why}.")
+            ratios |= dict.fromkeys(free, ratio)
+        for pattern in self.keep:
+            for group in _matching(found, pattern):
+                ratios.pop(group, None)
+        return ratios
+
+    def _chosen(self, found: Dependencies, ratios: Mapping[Group, float | None], score: Scores, limits: Limits) -> list[int]:
+        given = {group: ratio for group, ratio in ratios.items() if ratio is not None}
+        others = [group for group, ratio in ratios.items() if ratio is None]
+        fixed = by_ratio(given, score, limits)
+
+        def choose(much: float) -> list[int]:
+            if self.scope == "layer":
+                return fixed + by_ratio({group: min(much, 1 - 0.51 / group.width) for group in others}, score, limits)
+            return fixed + by_threshold(others, score, float(np.quantile(_all(others, score), much)) if much < 1 else np.inf, limits)
+
+        if self.macs:
+            return until(found, choose, found.macs, self.macs, "multiply-accumulates")
+        if self.parameters:
+            return until(found, choose, found.parameters, self.parameters, "parameters")
+        if self.scope == "global" and others and self.ratio:
+            return choose(self.ratio)
+        return fixed + (by_ratio(dict.fromkeys(others, self.ratio), score, limits) if self.ratio else [])
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    """One pattern, or a list of them; anything else is left for the check of types."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else given
+
+
+def _all(groups: list[Group], score: Scores) -> Scores:
+    return np.concatenate([score[list(group.units)] for group in groups]) if groups else np.zeros(1)
+
+
+def _matching(found: Dependencies, pattern: str) -> list[Group]:
+    matched = [group for group in found.groups if any(fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*") for layer in group.layers)]
+    if not matched:
+        layers = sorted({layer for group in found.groups for layer in group.layers})
+        raise RecipeError(unknown("layer", pattern, layers) + " Patterns may hold * and ?.")
+    return matched
+
+
+def _changes(found: Dependencies, gone: list[int]) -> Iterator[Change]:
+    left, alive = set(gone), found.everything
+    alive[gone] = False
+    for group in found.groups:
+        count = len(left.intersection(group.units))
+        if count:
+            others = f", with those of {', '.join(group.layers[1:])}" if len(group.layers) > 1 else ""
+            yield Change(group.name, f"{count * group.channels} of {group.width * group.channels} channels leave{others}")
+    before = found.everything
+    for what, cost in (("multiply-accumulates", found.macs), ("parameters", found.parameters)):
+        yield Change(what, f"{cost(before):,} -> {cost(alive):,}")
+
+
+def _skipped(found: Dependencies, ratios: Mapping[Group, Any]) -> Iterator[Change]:
+    for group in found.groups:
+        if group not in ratios:
+            yield Change(group.name, group.why or ("it has one channel, or one head, alone" if group.width == 1 else "it was asked to keep them"))
