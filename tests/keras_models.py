@@ -77,6 +77,14 @@ def tutorial(keras: Any) -> Made:
 
 
 @listed
+def chain_of_several(keras: Any) -> Made:
+    """A chain in which a layer returns several tensors: to the next layer, and at the end."""
+    layers = keras.layers
+    both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), merge_mode=None)
+    return keras.Sequential([keras.Input((6, 4)), both, layers.Concatenate(), layers.LSTM(5, return_state=True)]), [floats(6, 4)]
+
+
+@listed
 def residual(keras: Any) -> Made:
     layers = keras.layers
     x = keras.Input((8, 8, 4), name="image")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from tersenet.errors import ModelError, TersenetError
 from tersenet.frontends.keras import operations, tensorflow_functions, wrapped
-from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, network
+from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, mapped, network
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
@@ -171,12 +172,22 @@ class _Assembly:
         for ref in leaves(self.found.outputs):
             if not self._is_known(ref):
                 raise ModelError(f"its output {ref.layer[:80]!r} is computed by no layer")
+        self.built.returned = self._all_of(self.found.outputs)
+
+    def _all_of(self, structure: Any) -> Any:
+        """In a chain, every output of a layer where its first is named."""
+
+        def opened(ref: Ref) -> Any:
+            count = len(self.known[0][ref.layer, ref.call])
+            return ref if count == 1 else [replace(ref, output=place) for place in range(count)]
+
+        return mapped(structure, opened) if self.found.chained else structure
 
     def _is_known(self, ref: Ref) -> bool:
         return 0 <= ref.output < len(self.known[0].get((ref.layer, ref.call), ()))
 
     def _step(self, layer: Described, number: int) -> None:
-        call = layer.calls[number]
+        call = replace(layer.calls[number], args=self._all_of(layer.calls[number].args))
         if layer.name not in self.modules:
             shapes, dtypes = self._shapes(call)
             weights = self.weights.pop(layer.name, Weights())

@@ -58,12 +58,17 @@ class Described:
 
 @dataclass(frozen=True)
 class Network:
-    """A network: its layers, and which of their outputs are its inputs and outputs (lists and dicts of `Ref`)."""
+    """A network: its layers, and which of their outputs are its inputs and outputs (lists and dicts of `Ref`).
+
+    Args:
+        chained: each layer is called on all that the one before it returns, and how much that is its layers alone know.
+    """
 
     name: str
     layers: tuple[Described, ...]
     inputs: Any
     outputs: Any
+    chained: bool = False
 
 
 def described(entry: Any) -> Described:
@@ -126,7 +131,7 @@ def _chain(layer: Described, layers: Sequence[Described]) -> Network:
     chained = [layers[0]]
     for inner in layers[1:]:
         chained.append(replace(inner, calls=(Call((Ref(chained[-1].name, 0, 0),)),)))
-    return Network(layer.name, tuple(chained), [Ref(layers[0].name, 0, 0)], [Ref(layers[-1].name, 0, 0)])
+    return Network(layer.name, tuple(chained), [Ref(layers[0].name, 0, 0)], [Ref(layers[-1].name, 0, 0)], chained=True)
 
 
 def _in_order(call: Call, inner: Described) -> Call:

@@ -111,7 +111,7 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
         (None, *(None if axis in dynamic.get(each, {}) else size for axis, size in enumerate(examples[each].shape) if axis)) for each in names
     )
     built = builder.network(top, saved.weights, given, dtypes)
-    module = NamedNetwork(built, names, _outputs(found))
+    module = NamedNetwork(built, names, _outputs(built.returned))
     masks = {attribute_name(key): mask for key, mask in masks_of(module).items()}
     model = trace(module, examples, name=name, dynamic=dynamic)
     provenance = {"keras": saved.version, "class": top.kind, "torch": torch.__version__, "notes": builder.notes}
@@ -153,11 +153,12 @@ def _inputs(found: Network) -> tuple[list[str], list[tuple[int | None, ...]], li
     return _distinct(names), shapes, dtypes
 
 
-def _outputs(found: Network) -> list[str]:
-    if isinstance(found.outputs, Mapping):
-        names = [str(key) for key, part in found.outputs.items() for _ in leaves(part)]
+def _outputs(returned: Any) -> list[str]:
+    """Names of what a network returns: the keys of a dict, else those of the layers."""
+    if isinstance(returned, Mapping):
+        names = [str(key) for key, part in returned.items() for _ in leaves(part)]
     else:
-        names = [ref.layer for ref in leaves(found.outputs)]
+        names = [ref.layer for ref in leaves(returned)]
     return _distinct([re.sub(r"\W", "_", each) for each in names])
 
 
