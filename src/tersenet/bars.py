@@ -13,7 +13,10 @@ LINE_SECONDS = 5.0
 
 
 class Bars:
-    """A callable of (done, total, what), for the length of a ``with``."""
+    """A callable of (done, total, what), for the length of a ``with``.
+
+    What stands before a colon names the wait; the rest says where it is, and may change from call to call (``training: loss 0.31``).
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -37,23 +40,24 @@ class Bars:
             self._bar.stop()
 
     def __call__(self, done: int, total: int, what: str) -> None:
+        name = what.partition(":")[0]
         if self._bar is not None:
-            task = self._tasks.get(what)
+            task = self._tasks.get(name)
             if task is None:
-                task = self._tasks[what] = self._bar.add_task(what, total=total)
-            self._bar.update(task, completed=done, total=total)
+                task = self._tasks[name] = self._bar.add_task(what, total=total)
+            self._bar.update(task, completed=done, total=total, description=what)
         else:
-            self._say(done, total, what)
+            self._say(done, total, name, what)
 
-    def _say(self, done: int, total: int, what: str) -> None:
+    def _say(self, done: int, total: int, name: str, what: str) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(what, now)
-        last = self._said.get(what, started)
+        started = self._started.setdefault(name, now)
+        last = self._said.get(name, started)
         if done >= total:
             if now - started >= QUIET_SECONDS:
                 print(f"{what}: done in {now - started:.1f} s", file=sys.stderr, flush=True)
-            self._started.pop(what, None)
-            self._said.pop(what, None)
+            self._started.pop(name, None)
+            self._said.pop(name, None)
         elif now - last >= LINE_SECONDS:
-            self._said[what] = now
+            self._said[name] = now
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)

@@ -25,6 +25,7 @@ ROOMS = {
     "keras": ("frontends/keras",),
     "tensorflow": (),
     "transformers": ("frontends/transformers",),
+    "lightning_fabric": ("training",),
     "sklearn": ("data",),
     "PIL": ("data",),
     "pyarrow": ("data",),

@@ -9,8 +9,8 @@ import pytest
 from source import PACKAGE
 
 HEAVY = [
-    *("ai_edge_litert", "executorch", "flatbuffers", "keras", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL", "pyarrow", "scipy", "sklearn"),
-    *("tensorflow", "tflite_micro", "torch", "torchao", "transformers"),
+    *("ai_edge_litert", "executorch", "flatbuffers", "keras", "lightning_fabric", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL", "pyarrow"),
+    *("scipy", "sklearn", "tensorflow", "tflite_micro", "torch", "torchao", "transformers"),
 ]
 ROOMS = ("measure", "report", "data")
 SINGLE = [

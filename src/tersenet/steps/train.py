@@ -12,7 +12,7 @@ from tersenet.graph.initialization import initialized
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
 from tersenet.training.loop import Outcome
-from tersenet.training.objective import Loss
+from tersenet.training.objective import Loss, objective_for
 from tersenet.training.options import Training, read_training
 from tersenet.training.tuning import tuned
 
@@ -55,7 +55,10 @@ def learn(step: Train, model: Model, context: Context, loss: Loss | None = None)
         raise RecipeError(f"there is no {missing[0]} to exchange in this network, but for what it returns; leave the pair out.")
     if step.from_scratch:
         start = initialized(start, context.seed)
-    result, outcome = tuned(start, context, step.training, loss=loss)
+    objective = None
+    if loss is not None:
+        objective = objective_for(context.data.task, label_smoothing=step.training.label_smoothing, loss=loss)  # type: ignore[union-attr]
+    result, outcome = tuned(start, context, step.training, objective=objective)
     changed = (*_exchanges(step, model, context, counts), *_weights(step, outcome, context))
     return StepResult(result, changed, tuple(_left(model, outcome))), outcome
 

@@ -22,6 +22,18 @@ SMALLEST = 1e-30
 
 
 def objective_for(task: Task, ending: str = "scores", label_smoothing: float = 0.0, loss: Loss | None = None) -> Objective:
+    """The objective that goes with a task: its loss of the network's outputs. Arguments and errors as `loss_for`, and:
+
+    Args:
+        loss: a function of (outputs, labels) instead, for other tasks; outputs is a tensor, or a tuple where there are several.
+    """
+    if loss is not None and label_smoothing:
+        raise RecipeError("label_smoothing goes with the usual loss of classification, and a loss of its own was given; smooth there.")
+    chosen = loss or loss_for(task, ending, label_smoothing)
+    return lambda network, inputs, labels: chosen(_outputs(network(*inputs)), labels)
+
+
+def loss_for(task: Task, ending: str = "scores", label_smoothing: float = 0.0) -> Loss:
     """The loss that goes with a task.
 
     Classification: cross entropy, of two classes in one output the binary one. Regression: the mean of squared errors.
@@ -30,20 +42,17 @@ def objective_for(task: Task, ending: str = "scores", label_smoothing: float = 0
         task: what the data are for.
         ending: what the network's output is (`tersenet.graph.training.ending`).
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
-        loss: a function of (outputs, labels) instead, for other tasks; outputs is a tensor, or a tuple where there are several.
 
     Raises:
-        RecipeError: the task has no loss of its own, and none is given; or smoothing is asked where there are no classes.
+        RecipeError: the task has no loss of its own, or smoothing is asked where there are no classes.
     """
-    if label_smoothing and (loss is not None or task.kind != "classification"):
-        raise RecipeError(f"label_smoothing is for classification, and the task is {task.name}{'' if loss is None else ' with a loss of its own'}.")
-    if loss is not None:
-        return lambda network, inputs, labels: loss(_outputs(network(*inputs)), labels)
+    if label_smoothing and task.kind != "classification":
+        raise RecipeError(f"label_smoothing is for classification, and the task is {task.name}; leave it out.")
     if task.kind == "classification":
         spelled = _SPELLED[ending]
-        return lambda network, inputs, labels: classification(_single(network(*inputs)), labels, spelled, label_smoothing)
+        return lambda outputs, labels: classification(_single(outputs), labels, spelled, label_smoothing)
     if task.kind == "regression":
-        return lambda network, inputs, labels: regression(_single(network(*inputs)), labels)
+        return lambda outputs, labels: regression(_single(outputs), labels)
     raise RecipeError(f"the task {task.name} has no loss to train with; give one: tersenet.fit(..., loss=function of outputs and labels).")
 
 
@@ -84,8 +93,7 @@ def _outputs(results: Any) -> Any:
     return results[0] if isinstance(results, tuple | list) and len(results) == 1 else results
 
 
-def _single(results: Any) -> Tensor:
-    outputs = _outputs(results)
+def _single(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise RecipeError(f"this network has {len(outputs)} outputs; say what it learns: tersenet.fit(..., loss=function of outputs and labels).")
     return outputs

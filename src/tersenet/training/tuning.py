@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from tersenet.data.parts import Data
 from tersenet.errors import DataError, DivergedError
@@ -18,7 +19,7 @@ from tersenet.step import Context
 from tersenet.store import signature
 from tersenet.training.hooks import Hook, Masked
 from tersenet.training.loop import Judge, Lesson, Outcome, train
-from tersenet.training.objective import Loss, Objective, objective_for
+from tersenet.training.objective import Objective, objective_for
 from tersenet.training.options import Training
 
 
@@ -28,9 +29,10 @@ def tuned(
     how: Training,
     *,
     step: str = "train",
+    also: Any = None,
     hooks: Sequence[Hook] = (),
     objective: Objective | None = None,
-    loss: Loss | None = None,
+    module: fx.GraphModule | None = None,
 ) -> tuple[Model, Outcome]:
     """Train a model on the train part; the best epoch is told on the selection part, where there is one with labels.
 
@@ -40,10 +42,13 @@ def tuned(
         model: stays as it is.
         context: data, seed, store and progress are used.
         how: the options.
-        step: that asks for it, for messages, and so that two trainings of one recipe are not taken for one another.
+        step: that asks for it, for messages.
+        also: all else that the outcome depends on, plain JSON (a teacher's fingerprint, a schedule of sparsity): training is not gone on with
+            where it has changed.
         hooks: what takes part beside.
         objective: what it learns; None: the loss that goes with the task.
-        loss: of (outputs, labels), for a task that has none; with `objective` not looked at.
+        module: what learns in the model's stead, its parameters under the same names; it may have more of them, and more outputs behind
+            the model's own. None: the model's own graph.
 
     Returns:
         The model, without plans, and how training went.
@@ -56,9 +61,9 @@ def tuned(
     data: Data = context.data  # type: ignore[assignment]  # there is a part
     if objective is None and part.labels is None:
         raise DataError(f"{step} needs labels in the train part, and these data have none; give them, or distil from the network itself.")
-    objective = objective or objective_for(data.task, ending(model), how.label_smoothing, loss)
-    key = signature(step=step, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
-    module = trainable(model, how.dropout)
+    objective = objective or objective_for(data.task, ending(model), how.label_smoothing)
+    key = signature(step=step, also=also, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
+    module = module if module is not None else trainable(model, how.dropout)
     lesson = Lesson(
         module,
         objective,
@@ -66,7 +71,7 @@ def tuned(
         how,
         model.inputs,
         judge=judge_on(data, model),
-        hooks=[*([Masked(model.annotations.masks)] if model.annotations.masks else []), *hooks],
+        hooks=[*_masked(model), *hooks],
         batch=model.batches_of(0),
         seed=context.seed,
         kept=None if context.store is None else context.store.draft(key) / "training.pt",
@@ -81,6 +86,10 @@ def tuned(
     return learned(model, module), outcome
 
 
+def _masked(model: Model) -> list[Hook]:
+    return [Masked(model.annotations.masks)] if model.annotations.masks else []
+
+
 def judge_on(data: Data, model: Model) -> Judge | None:
     """Quality on the selection part; None where it has no samples, or no labels."""
     if not len(data.selection) or data.selection.labels is None or not data.task.labelled:
@@ -92,7 +101,7 @@ def judge_on(data: Data, model: Model) -> Judge | None:
         def run(*arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
             with torch.no_grad():
                 results = module(*(torch.from_numpy(array).to(device) for array in model.filled(arrays)))
-            found = tuple(result.cpu().numpy()[: len(arrays[0])] for result in results)
+            found = tuple(result.cpu().numpy()[: len(arrays[0])] for result in results[: len(model.outputs)])
             return found[0] if len(found) == 1 else found
 
         return evaluate(run, data.selection, data.task, size=model.batches_of(256)).value
