@@ -42,9 +42,8 @@ def tuned(
         model: stays as it is.
         context: data, seed, store and progress are used.
         how: the options.
-        step: that asks for it, for messages.
-        also: all else that the outcome depends on, plain JSON (a teacher's fingerprint, a schedule of sparsity): training is not gone on with
-            where it has changed.
+        step: that asks for it.
+        also: all else that the outcome depends on (a teacher's fingerprint, a schedule), plain JSON; where it changes, training starts anew.
         hooks: what takes part beside.
         objective: what it learns; None: the loss that goes with the task.
         module: what learns in the model's stead, its parameters under the same names; it may have more of them, and more outputs behind
@@ -63,7 +62,7 @@ def tuned(
         raise DataError(f"{step} needs labels in the train part, and these data have none; give them, or distil from the network itself.")
     objective = objective or objective_for(data.task, ending(model), how.label_smoothing)
     key = signature(step=step, also=also, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
-    module = module if module is not None else trainable(model, how.dropout)
+    module = trainable(model, how.dropout) if module is None else module
     lesson = Lesson(
         module,
         objective,
