@@ -21,9 +21,10 @@ from setting import files, images, networks
 from setting.results import Results
 
 from tersenet.graph.deploy import deployable
-from tersenet.numerics.ranges import ESTIMATORS, Estimator, estimator
+from tersenet.numerics.ranges import ESTIMATORS, estimator
 from tersenet.schemes import Scheme
 from tersenet.steps.calibrate import calibrate
+from tersenet.steps.correct import means_for
 from tersenet.steps.placement import place
 from tersenet.targets import table
 
@@ -59,10 +60,13 @@ def batches(samples: np.ndarray) -> Iterator[tuple[np.ndarray]]:
         yield (samples[start : start + BATCH],)
 
 
-def estimators(module: torch.fx.GraphModule, chosen: str) -> dict[str, Estimator]:
-    """One for each value that LiteRT's kernels want a grid for."""
+def calibrated(module: torch.fx.GraphModule, chosen: str, samples: np.ndarray) -> None:
+    """All that `Quantize` observes for LiteRT's kernels, and the ranges that come of it."""
     placement = place(module, table.capabilities(table.find("litert")), {}, {})
-    return {name: estimator(chosen) for name, node in placement.values.items() if node.op != "get_attr"}
+    observers = {name: estimator(chosen) for name, node in placement.values.items() if node.op != "get_attr"}
+    calibrate(module, observers, batches(samples), means=means_for([placement]))
+    for observer in observers.values():
+        observer.range(Scheme("int8"))
 
 
 def measure_time(results: Results, name: str, count: int) -> None:
@@ -78,15 +82,9 @@ def measure_time(results: Results, name: str, count: int) -> None:
             for (batch,) in batches(samples):
                 network(torch.from_numpy(batch))
 
-    def calibration(chosen: str) -> None:
-        observers = estimators(module, chosen)
-        calibrate(module, observers, batches(samples))
-        for observer in observers.values():
-            observer.range(Scheme("int8"))
-
     forward()
     for chosen in wanted:
-        pairs = np.array([[timed(forward), timed(partial(calibration, chosen))] for _ in range(ROUNDS)])
+        pairs = np.array([[timed(forward), timed(partial(calibrated, module, chosen, samples))] for _ in range(ROUNDS)])
         ratios = np.median(pairs[:, 1] / pairs[:, 0], axis=0)
         results.put(
             figure="seconds",
@@ -119,10 +117,7 @@ def memory(chosen: str, count: int) -> int:
     samples = np.random.default_rng(0).standard_normal((count, 3, 32, 32), np.float32)
     module = deployable(files.loaded(MEMORY_NETWORK))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here: tracing's own does not count
-    observers = estimators(module, chosen)
-    calibrate(module, observers, batches(samples))
-    for observer in observers.values():
-        observer.range(Scheme("int8"))
+    calibrated(module, chosen, samples)
     return peak_bytes() - samples.nbytes
 
 
