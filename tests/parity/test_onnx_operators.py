@@ -88,6 +88,8 @@ NO_NETWORK: Mapping[str, tuple[str, ...]] = {
         "test_tril_zero",
     ),
 }
+# Cases of a refused operator that are read all the same: the file states how many turns they have.
+WRITTEN_OUT = ("test_scan9_sum", "test_scan9_multi_state", "test_scan9_scalar")
 # Operator -> how many of its cases have a type from outside.
 OUTSIDE: Mapping[str, int] = {
     "Cast": 100,
@@ -223,6 +225,9 @@ def test_what_is_refused_is_refused_by_name_with_the_reason(tmp_path: Path) -> N
     tried = set()
     for case in cases():
         lacking = set(case.operators) & set(REFUSED)
+        if case.name in WRITTEN_OUT:
+            check(case, tmp_path)
+            continue
         if len(case.operators) > 1 or not lacking or lacking <= tried or types(case) & TYPES_OUTSIDE:
             continue
         tried |= lacking

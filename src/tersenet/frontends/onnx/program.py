@@ -9,8 +9,10 @@ from typing import Any
 from tersenet.errors import ModelError
 from tersenet.frontends.onnx.node import Node
 from tersenet.frontends.onnx.tensors import Constant, Folder, constant
+from tersenet.frontends.onnx.unroll import Turns, loop, loop_turns, scan, scan_length
 
 MOST_OPERATIONS = 200_000
+FIRST_SCAN = 9  # the opset from which a Scan has no batch of its own
 DEEPEST = 40  # functions in functions, branches in branches
 # AttributeProto.AttributeType -> field of an AttributeProto.
 _PLAIN: Mapping[int, str] = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}
@@ -135,7 +137,11 @@ class Builder:
         function = self.functions.get((proto.domain, proto.op_type, proto.overload))
         if function is not None:
             return self._opened(function, proto, inputs, scope, attributes, depth)
-        inner = attributes if proto.op_type == "If" else {}  # what lies in loops is not read: they are refused
+        if not domain and proto.op_type in ("Loop", "Scan"):
+            written = self._written_out(proto, inputs, scope, opsets, depth)
+            if written is not None:
+                return written
+        inner = attributes if proto.op_type == "If" else {}  # what lies in other loops is not read: they are refused
         branches = {name: self._graph(value.g, dict(scope), opsets, depth + 1) for name, value in inner.items() if value.type == 5}
         plain = {name: self._attribute(value) for name, value in attributes.items() if value.type not in (5, 13)}
         if proto.op_type != "Constant":
@@ -149,6 +155,55 @@ class Builder:
         used = max((place + 1 for place, name in enumerate(outputs) if name), default=0)
         name = proto.name or next((name for name in outputs if name), proto.op_type)
         return [Operation(Node(proto.op_type, domain, opsets.get(domain, 1), name, plain, used), inputs, outputs, branches)]
+
+    def _written_out(
+        self, proto: Any, inputs: tuple[str, ...], scope: dict[str, str], opsets: Mapping[str, int], depth: int
+    ) -> list[Operation] | None:
+        """A loop as its turns one after another; None where their number is not in the file."""
+        plain = {entry.name: self._attribute(entry) for entry in proto.attribute if entry.type != 5}
+        body = next((entry.g for entry in proto.attribute if entry.name == "body"), None)
+        name = proto.name or proto.op_type
+        if body is None or len(inputs) < 2 or opsets.get("", 1) < FIRST_SCAN:
+            return None
+        count = loop_turns(self.constants, inputs) if proto.op_type == "Loop" else scan_length(plain, proto.input, self._sizes)
+        if count is None:
+            return None
+        operations: list[Operation] = []
+        held = dict(scope)
+        for tensor in body.initializer:  # once for all turns
+            held[tensor.name] = self._fresh(tensor.name)
+            self.constants[held[tensor.name]] = constant(tensor, self.folder, None, weight=True)
+
+        def turn(given: dict[str, str]) -> tuple[str, ...]:
+            inner = {**held, **given}
+            operations.extend(self._nodes(body.node, inner, opsets, depth + 1, {}))
+            return tuple(_resolved(inner, value.name, f"the body of {name}") for value in body.output)
+
+        def emit(node: Node, given: tuple[str, ...]) -> str:
+            made = self._fresh(node.name)
+            operations.append(Operation(node, given, (made,)))
+            return made
+
+        def source(value: str) -> str:
+            """What a chain of identities starts from."""
+            makers = {operation.outputs[0]: operation for operation in operations if operation.node.kind == "Identity"}
+            while value in makers:
+                value = makers[value].inputs[0]
+            return value
+
+        turns = Turns(self.constants, self._fresh, turn, emit, source)
+        made = loop(turns, body, inputs, count, name) if proto.op_type == "Loop" else scan(turns, body, inputs, count, name, plain)
+        scope.update(zip(proto.output, made, strict=False))
+        scope[""] = ""
+        return operations
+
+    def _sizes(self, name: str) -> list[int | None] | None:
+        """The sizes that the file states of a value of its outermost graph."""
+        graph = self.model.graph
+        value = next((entry for entry in (*graph.input, *graph.value_info) if entry.name == name and entry.type.HasField("tensor_type")), None)
+        if value is None or not value.type.tensor_type.HasField("shape"):
+            return None
+        return [dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim]
 
     def _opened(
         self, function: Any, proto: Any, inputs: tuple[str, ...], scope: dict[str, str], attributes: Mapping[str, Any], depth: int

@@ -274,7 +274,7 @@ OPERATORS: Mapping[str, Operator] = {
 # Reasons that several operators share.
 _DRAWS = "it draws other numbers at every run, so that no result can be proven; take it out, or export in evaluation mode"
 _LIST = "it makes or takes a list of tensors; export with a fixed number of tensors"
-_LOOP = "it loops on the data; unroll it when exporting"
+_LOOP = "it loops on the data; one whose number of turns the file states (at most 1,000) is written out"
 _MAP = "it takes a map; do this before the network, and give it the numbers"
 _MAYBE = "it makes or takes a value that may be absent; export with the value there, or without it"
 _REGIONS = "no runtime here pools over regions that are computed; cut the network before it"
