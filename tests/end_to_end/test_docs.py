@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hurry import hurry, program
 from pages import DOCS, ENGLISH, RUN, blocks
 from source import CHECKOUT
 
@@ -45,9 +47,18 @@ def run(page: Path, folder: Path) -> None:
 
 def shell(text: str, where: str) -> None:
     programs = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as hurried:
+        program(Path(hurried))
+        environment = {**os.environ, "PATH": os.pathsep.join([hurried, programs, os.environ["PATH"]])}
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{where}: exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurried() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ import pytest
 
 import command_line
 import tersenet
-from tersenet import cli, journey, proof
-from tersenet.measure.latency import in_turn
+from hurry import hurry
+from source import CHECKOUT
+from tersenet import cli, journey
 from tersenet.targets import table
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -33,18 +34,11 @@ Finished = tuple[Path, int, str]
 ALL = [word for target in INSTALLED for word in ("--to", target)]
 
 
-SECONDS = 0.05
-
-
-def hurry(patch: pytest.MonkeyPatch) -> None:
-    """Timing takes no time: these tests look at what is there, not at how fast."""
-    patch.setattr(journey, "Conditions", functools.partial(proof.Conditions, latency_seconds=SECONDS))
-    patch.setattr("tersenet.evaluation.in_turn", functools.partial(in_turn, seconds=SECONDS))
-
-
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither timing nor memory is what these tests look at: `run` measures both, of every runtime's files."""
     hurry(monkeypatch)
+    monkeypatch.setattr("tersenet.measure.memory.growth", lambda *_: 0)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +61,7 @@ def run(sources: Path) -> Finished:
 
 def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "tersenet.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, str(CHECKOUT / "tests" / "hurry.py"), *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def record_of(folder: Path) -> dict[str, Any]:
