@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ def close(found: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...]) -> None
 @pytest.mark.parametrize("kind", [kind for kind, cases in CASES.items() if cases])
 def test_a_layer_runs(kind: str, runtime: str, tmp_path: Path) -> None:
     excused = {**NEITHER, **CANNOT[runtime]}.get(kind)
-    for place, case in enumerate(CASES[kind]):
-        model, inputs, wanted = traced(kind, case)
+    for place, (model, inputs, wanted) in enumerate(traced_cases(kind)):
         try:
             found = as_in(runtime, model, inputs, tmp_path / f"{place}")
         except UnsupportedError as error:
@@ -69,6 +69,11 @@ def test_a_layer_runs(kind: str, runtime: str, tmp_path: Path) -> None:
             assert excused in str(error)
             continue
         close(found, (wanted,))
+
+
+@lru_cache(maxsize=1)  # both runtimes, one after the other
+def traced_cases(kind: str) -> list[tuple[Model, list[np.ndarray], np.ndarray]]:
+    return [traced(kind, case) for case in CASES[kind]]
 
 
 def traced(kind: str, case: Case) -> tuple[Model, list[np.ndarray], np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ ROUGH = {"transformer", "layer norm", "layer norm of channels", "group norm", "i
 STEPS_OF_16_BITS = 6.0
 
 
-@lru_cache(maxsize=4)
+@cache  # a network is traced once for all of its files
 def network(name: str) -> tuple[Model, list[np.ndarray]]:
     make, shapes = ALL[name]
     torch.manual_seed(0)

@@ -19,11 +19,15 @@ FAST = {"BertForSequenceClassification-3", "ResNetForImageClassification-3"}
 NAMES = [f"{case.architecture}-{case.options['num_labels']}" for case in networks.CASES]
 EACH = [pytest.param(case, id=name, marks=() if name in FAST else pytest.mark.slow) for case, name in zip(networks.CASES, NAMES, strict=True)]
 TARGETS = ("onnxruntime", "litert", "executorch")
+Whole = tuple[networks.Case, torch.nn.Module, tersenet.Model, tuple[np.ndarray, ...]]
 
 
-def whole(case: networks.Case, folder: Path) -> tuple[torch.nn.Module, tersenet.Model, tuple[np.ndarray, ...]]:
+@pytest.fixture(scope="module", params=networks.CASES, ids=NAMES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A network as Transformers has it and as it was read, once for all runtimes; and samples."""
+    case, folder = request.param, tmp_path_factory.mktemp("checkpoint")
     network = networks.saved(case, folder)
-    return network, tersenet.load(folder, **networks.options(case)), networks.samples(case, network)
+    return case, network, tersenet.load(folder, **networks.options(case)), networks.samples(case, network)
 
 
 def outputs(case: networks.Case, network: torch.nn.Module, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -47,14 +51,13 @@ def test_the_frontend_keeps_its_contract(case: networks.Case, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", networks.CASES, ids=NAMES)
-def test_runtimes_run_it(case: networks.Case, target: str, tmp_path: Path) -> None:
+def test_runtimes_run_it(whole: Whole, target: str, tmp_path: Path) -> None:
+    case, network, model, arrays = whole
     row = table.find(target)
     if any(importlib.util.find_spec(module.partition(".")[0]) is None for module in row.requires):
         pytest.skip(f"{target} is not installed")
     if target in case.refused:
         pytest.skip(case.refused[target])
-    network, model, arrays = whole(case, tmp_path / "checkpoint")
     export = table.exporter(row).export(model, tmp_path / f"model{row.extension}", tersenet.ExportOptions())
     artifact = tersenet.Artifact(export.path, target, table.runner(row).load(export.path), export.inputs, export.outputs)
     for index in range(len(arrays[0])):
