@@ -30,6 +30,7 @@ FACE = {
     "Budget": "tersenet.budget",
     "Recipe": "tersenet.recipe",
     "Prune": "tersenet.steps.prune",
+    "Sparsify": "tersenet.steps.sparsify",
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
     "Train": "tersenet.steps.train",

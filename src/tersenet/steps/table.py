@@ -9,9 +9,10 @@ from tersenet.errors import RecipeError, unknown
 from tersenet.step import Step
 from tersenet.steps.prune import Prune
 from tersenet.steps.quantize import Quantize
+from tersenet.steps.sparsify import Sparsify
 from tersenet.steps.train import Train
 
-STEPS: Mapping[str, type[Step]] = {"prune": Prune, "quantize": Quantize, "train": Train}
+STEPS: Mapping[str, type[Step]] = {"prune": Prune, "quantize": Quantize, "sparsify": Sparsify, "train": Train}
 
 
 def step_from_json(record: Any) -> Step:

@@ -103,9 +103,9 @@ def test_analysis_is_quick():
     transformers = pytest.importorskip("transformers")
     config = transformers.MobileNetV2Config(image_size=224, depth_multiplier=1.0)
     model = trace(transformers.MobileNetV2ForImageClassification(config).eval(), (torch.zeros(2, 3, 224, 224),))
-    start = time.perf_counter()
+    start = time.process_time()  # others may be at work on a machine that tests run on
     analysis = dependencies(model)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert seconds < 2, seconds
     assert sum(group.width for group in analysis.groups if not group.why) > 5000
     assert np.isclose(analysis.macs(analysis.everything), 300e6, rtol=0.05)

@@ -1,0 +1,172 @@
+"""Single weights, blocks of them, or N of every M neighbours that become zero and stay so: masks, no smaller shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import fx
+
+from tersenet.errors import RecipeError, unknown
+from tersenet.graph.dependencies import held
+from tersenet.graph.operators import WEIGHT_AXIS, kind_of
+from tersenet.graph.walk import calls, copy, is_constant, layer_of
+from tersenet.model import Model
+from tersenet.numerics import importance, sparsity
+from tersenet.step import Change, Context, Step, StepResult
+
+CRITERIA = ("magnitude", "random")
+SCOPES = ("layer", "global")
+N_OF_M = re.compile(r"(\d+):(\d+)")
+BLOCK = re.compile(r"(\d+)x(\d+)")
+
+
+@dataclass(frozen=True)
+class Sparsify(Step):
+    """Set the weights that matter least to zero, in convolutions and linear layers, and remember which: later steps keep them zero.
+
+    Shapes stay, so that a file is as large and as fast as before; it is smaller once it is packed for delivery, or where a runtime has kernels for
+    such weights. Channels that leave (`Prune`) make every file smaller and faster.
+
+    Args:
+        ratio: share of the weights that becomes zero; 0 up to, not including, 1. Not with a pattern N:M, which says it itself.
+        pattern: weights (each for itself), ROWSxCOLUMNS (blocks of a layer's matrix, as 4x1), or N:M (N of every M neighbouring inputs stay, as 2:4).
+        criterion: magnitude or random.
+        scope: layer: the same share of each layer; global: the least of the whole network (for single weights alone).
+        layers: ratios of some layers, as (pattern, ratio) pairs; the last that matches wins.
+        keep: patterns of layers that keep all their weights.
+    """
+
+    kind: ClassVar[str] = "sparsify"
+
+    ratio: float = 0.0
+    pattern: str = "weights"
+    criterion: str = "magnitude"
+    scope: str = "layer"
+    layers: tuple[tuple[str, float], ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, Mapping):
+            object.__setattr__(self, "layers", tuple(self.layers.items()))
+        object.__setattr__(self, "keep", _patterns(self.keep))
+        super().__post_init__()
+
+    def check(self) -> None:
+        for name, known, got in (("criterion", CRITERIA, self.criterion), ("scope", SCOPES, self.scope)):
+            if got not in known:
+                raise RecipeError(unknown(name, got, known))
+        for name, share in (("ratio", self.ratio), *self.layers):
+            if not 0 <= share < 1:
+                raise RecipeError(f"what becomes zero ({name}) must be a share of at least 0 and less than 1, got {share:g}.")
+        n_of_m, block = N_OF_M.fullmatch(self.pattern), BLOCK.fullmatch(self.pattern)
+        if n_of_m and not 0 < int(n_of_m[1]) < int(n_of_m[2]):
+            raise RecipeError(f"a pattern N:M keeps N of every M neighbours, with 0 < N < M; got {self.pattern}.")
+        if not (n_of_m or self.pattern == "weights" or (block and int(block[1]) * int(block[2]) > 0)):
+            raise RecipeError(f"pattern must be weights, ROWSxCOLUMNS such as 4x1, or N:M such as 2:4; got {self.pattern!r}.")
+        if bool(n_of_m) == bool(self.ratio or self.layers):
+            raise RecipeError(
+                "sparsify needs a ratio (of all weights) or layers (ratios of some), or a pattern N:M, which says how many stay, alone."
+            )
+        if self.scope == "global" and self.pattern != "weights":
+            raise RecipeError(f"scope global is for single weights, and the pattern is {self.pattern}; leave one of them out.")
+
+    def run(self, model: Model, context: Context) -> StepResult:
+        if model.plans:
+            raise RecipeError("weights become zero before they are quantized: put sparsify before quantize.")
+        weights = _weights(model.graph)
+        ratios = self._ratios(weights)
+        skipped = [Change(weights[name], "it was asked to keep them") for name in weights if name not in ratios]
+        too_small = {name: why for name in ratios if (why := self._does_not_fit(held(model.graph, name)))}
+        skipped += [Change(weights[name], why) for name, why in too_small.items()]
+        chosen = {name: ratio for name, ratio in ratios.items() if name not in too_small}
+        masks = self._masks(model, chosen, context.seed)
+        for name, mask in model.annotations.masks.items():
+            masks[name] = masks[name] & torch.from_numpy(mask) if name in masks else torch.from_numpy(mask)
+        changed = [Change(weights[name], _share(masks[name])) for name in chosen]
+        return StepResult(_masked(model, masks), tuple(changed), tuple(skipped))
+
+    def _ratios(self, weights: Mapping[str, str]) -> dict[str, float]:
+        """The ratio of each tensor that takes part.
+
+        Raises:
+            RecipeError: a pattern that matches no layer.
+        """
+        ratios = dict.fromkeys(weights, self.ratio)
+        for pattern, ratio in self.layers:
+            ratios |= dict.fromkeys(_matching(weights, pattern), ratio)
+        for pattern in self.keep:
+            for name in _matching(weights, pattern):
+                ratios.pop(name, None)
+        return {name: ratio for name, ratio in ratios.items() if ratio or N_OF_M.fullmatch(self.pattern)}
+
+    def _does_not_fit(self, weight: torch.Tensor) -> str:
+        found = N_OF_M.fullmatch(self.pattern)
+        return f"it has {weight.shape[1]} inputs, fewer than {found[2]}" if found and weight.shape[1] < int(found[2]) else ""
+
+    def _masks(self, model: Model, ratios: Mapping[str, float], seed: int) -> dict[str, torch.Tensor]:
+        scores = {name: self._scores(held(model.graph, name).detach(), seed + place) for place, name in enumerate(ratios)}
+        if self.scope == "global" and scores:
+            flat = torch.cat([score.reshape(-1) for score in scores.values()])
+            parts = sparsity.smallest(flat, self.ratio).split([score.numel() for score in scores.values()])
+            return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+        return {name: self._mask(scores[name], ratio) for name, ratio in ratios.items()}
+
+    def _scores(self, weight: torch.Tensor, seed: int) -> torch.Tensor:
+        return weight.abs() if self.criterion == "magnitude" else importance.random(weight.numel(), seed).reshape(weight.shape)
+
+    def _mask(self, score: torch.Tensor, ratio: float) -> torch.Tensor:
+        if found := N_OF_M.fullmatch(self.pattern):
+            return sparsity.n_of_m(score, int(found[1]), int(found[2]))
+        if found := BLOCK.fullmatch(self.pattern):
+            return sparsity.blocks(score, (int(found[1]), int(found[2])), ratio)
+        return sparsity.smallest(score, ratio)
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    """One pattern, or a list of them; anything else is left for the check of types."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else given
+
+
+def _weights(module: fx.GraphModule) -> dict[str, str]:
+    """The weights of convolutions and linear layers: name -> layer. What several layers share comes once."""
+    found: dict[str, str] = {}
+    seen: set[int] = set()
+    for node in calls(module):
+        weight: Any = node.args[1] if kind_of(node) in WEIGHT_AXIS and len(node.args) > 1 else None
+        if is_constant(weight) and id(held(module, str(weight.target))) not in seen:
+            seen.add(id(held(module, str(weight.target))))
+            found[str(weight.target)] = layer_of(node)
+    return found
+
+
+def _matching(weights: Mapping[str, str], pattern: str) -> Iterator[str]:
+    matched = [name for name, layer in weights.items() if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")]
+    if not matched:
+        raise RecipeError(unknown("layer", pattern, set(weights.values())) + " Patterns may hold * and ?.")
+    return iter(matched)
+
+
+def _share(mask: torch.Tensor) -> str:
+    return f"{100 * sparsity.sparsity(mask):.1f} % of {mask.numel():,} weights are zero"
+
+
+def _masked(model: Model, masks: Mapping[str, torch.Tensor]) -> Model:
+    """The model with these weights zero, and their masks beside it."""
+    module = copy(model.graph)
+    made: dict[int, torch.nn.Parameter | torch.Tensor] = {}
+    for name, mask in masks.items():
+        tensor = held(module, name)
+        value = tensor.detach() * mask
+        made[id(tensor)] = torch.nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else value
+    for name in {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}:
+        if id(held(module, name)) in made:
+            owner, _, last = name.rpartition(".")
+            setattr(module.get_submodule(owner), last, made[id(held(module, name))])
+    arrays = {name: mask.numpy().astype(np.bool_) for name, mask in masks.items()}
+    return replace(model, graph=module.eval(), annotations=replace(model.annotations, masks=arrays))
