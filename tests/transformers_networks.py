@@ -109,8 +109,8 @@ CASES = [
 ]
 
 
-def saved(case: Case, folder: Path) -> torch.nn.Module:
-    """A network with seeded random weights, saved to a folder."""
+def saved(case: Case, folder: Path, image: bool | None = None) -> torch.nn.Module:
+    """A network with seeded random weights, saved to a folder; with a processor where it takes images and does not say of which size."""
     import transformers
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
     from transformers.utils import logging
@@ -125,7 +125,7 @@ def saved(case: Case, folder: Path) -> torch.nn.Module:
         if name.endswith("running_mean"):
             buffer.copy_(0.1 * torch.randn_like(buffer))
     network.save_pretrained(folder)
-    if case.kind == "image" and "image_size" not in case.options:
+    if (case.kind == "image" if image is None else image) and "image_size" not in case.options:
         ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return network
 

@@ -104,9 +104,10 @@ def _example(checkpoint: Checkpoint, kind: str, network: Any, processing: Proces
 
 def _picture(network: Any, processing: Processing) -> tuple[int, ...]:
     result = getattr(processing.decoder, "result", ())
-    side = getattr(network.config, "image_size", USUAL_SIDE)
+    config = getattr(network.config, "vision_config", network.config)  # of a network that reads texts too
+    side = getattr(config, "image_size", USUAL_SIDE)
     height, width = result or ((side, side) if isinstance(side, int) else side)
-    return (int(getattr(network.config, "num_channels", 3)), int(height), int(width))
+    return (int(getattr(config, "num_channels", 3)), int(height), int(width))
 
 
 def _sound(network: Any, processing: Processing, length: int) -> tuple[int, ...]:
