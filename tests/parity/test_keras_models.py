@@ -19,7 +19,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
 # Those whose graph is no other in the older format are compared in the new one alone.
-OLDER = ("tutorial", "nested", "nested_at_the_end", "arithmetic", "cells", "both_directions", "attention", "frozen", "frames", "shared_layers", "chain_of_several")
+OLDER = (
+    "tutorial",
+    "nested",
+    "nested_at_the_end",
+    "arithmetic",
+    "cells",
+    "both_directions",
+    "attention",
+    "frozen",
+    "frames",
+    "shared_layers",
+    "chain_of_several",
+)
 
 LONG = {"masked_reviews", "recurrent", "attention", "frames", "cells", "both_directions", "masked_attention", "volumes", "arithmetic"}
 CASES = [
