@@ -87,7 +87,8 @@ class Atoms:
             label = joined(label, self.left, self.right)
             self.left, self.right = [], []
             pins = self._pins(label)
-            left = [product for product in waiting if not self._settle(product, pins[label])]
+            of_atoms = pins[label]
+            left = [product for product in waiting if not self._settle(product, of_atoms)]
             if len(left) == len(waiting):
                 if not left:
                     break
@@ -170,8 +171,9 @@ def joined(label: Vector, left: Sequence[Vector], right: Sequence[Vector]) -> Ve
         first, second = label[first], label[second]
         apart = first != second
         first, second = first[apart], second[apart]
-        label[np.maximum(first, second)] = np.minimum(first, second)  # the larger root hangs below a smaller one: no circles
-        while (deeper := label[label]).tobytes() != label.tobytes():
+        # Each root hangs below the smallest that it is paired with: no circles, and few rounds where one has many partners.
+        np.minimum.at(label, np.maximum(first, second), np.minimum(first, second))
+        while not np.array_equal(deeper := label[label], label):
             label = deeper
     return label
 
