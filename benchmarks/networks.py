@@ -70,8 +70,10 @@ def compressed(network: published.Published, target: str) -> dict[str, Any]:
     start = time.perf_counter()
     surroundings = {**os.environ, "PYTHONPATH": str(HERE), "TERSENET_DATA": str(DATA)}
     done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, env=surroundings, check=False)
-    if done.returncode:
+    if done.returncode == 2:
         return {"refused": done.stderr.strip().splitlines()[-1][:600]}
+    if done.returncode:
+        raise SystemExit(done.stderr)
     record = json.loads((folder / "report.json").read_text())
     (artifact,) = record["artifacts"]
     row = {

@@ -10,6 +10,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
+FORMATS = {"onnx": "`.onnx`", "tflite": "`.tflite`", "pt2": "`.pt2`", "keras": "`.keras`", "h5": "`.h5`", "transformers": "Transformers"}
 RECORDS = ("bytes", "latency", "accuracy", "demo")
 OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
 
@@ -47,6 +48,17 @@ TEXT = {
         "quality": "quality, float / int8",
         "quality_drop": "drop (95 % interval)",
         "reference": "published int8 file: bytes, our time over its",
+        "loading_title": "**What loading takes**, imports left out; at its peak a file of 100 MB may take 2.5 times its size",
+        "file": "file",
+        "size_bytes": "bytes",
+        "load": "seconds, ours / the framework's own reader",
+        "grown": "peak memory over the file's size",
+        "damaged_title": "**Damaged files** (cut short, bytes changed, zeroed or copied, lengths made huge), read with limits of time and memory",
+        "format": "format",
+        "files": "files",
+        "loaded": "loaded: the damage is to numbers alone",
+        "refused": "refused in one line",
+        "findings": "crashes, hangs, other errors",
         "on": "{cpu}; {versions}. `make bench` measures it again (a script in `benchmarks/`, a JSON in `benchmarks/results/` for each table).",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
@@ -87,6 +99,17 @@ TEXT = {
         "quality": "质量（浮点 / int8）",
         "quality_drop": "下降（95 % 区间）",
         "reference": "公开的 int8 文件：字节数，我们的时间与其之比",
+        "loading_title": "**读取开销**：不含导入；100 MB 的文件，峰值内存不得超过其大小的 2.5 倍",
+        "file": "文件",
+        "size_bytes": "字节",
+        "load": "秒（我们 / 框架自带的读取）",
+        "grown": "峰值内存与文件大小之比",
+        "damaged_title": "**损坏的文件**（截断、改动字节、清零或复制片段、把长度改得极大），在限制时间与内存的条件下读取",
+        "format": "格式",
+        "files": "文件数",
+        "loaded": "可读取：只有数值受损",
+        "refused": "用一行信息拒绝",
+        "findings": "崩溃、挂起、其他错误",
         "on": "{cpu}；{versions}。`make bench` 可重新测量（每个表对应 `benchmarks/` 中的脚本和 `benchmarks/results/` 中的 JSON）。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
@@ -199,11 +222,29 @@ def cost_table(words: dict[str, str]) -> list[str]:
     return table([words[key] for key in ("figure", "limit", "measured")], lines)
 
 
+def loading_table(words: dict[str, str]) -> list[str]:
+    lines = []
+    for row in record("loading")["rows"]:
+        own = "–" if row["own_seconds"] is None else f"{row['own_seconds']:.2f}"
+        grown = f"{row['value']:.2f}" if "value" in row else ""
+        name = FORMATS[row["format"]]
+        lines.append([name, row["file"], f"{row['bytes']:,}", f"{row['load_seconds']:.2f} / {own}", grown])
+    return table([words[key] for key in ("format", "file", "size_bytes", "load", "grown")], lines)
+
+
+def damaged_table(words: dict[str, str]) -> list[str]:
+    lines = []
+    for row in record("damaged")["rows"]:
+        counts = [row["outcomes"].get("loaded", 0), row["outcomes"].get("refused", 0), row["value"]]
+        lines.append([FORMATS[row["format"]], f"{row['files']:,}", *(f"{count:,}" for count in counts)])
+    return table([words[key] for key in ("format", "files", "loaded", "refused", "findings")], lines)
+
+
 def drawn(language: str) -> str:
     """All tables that there are results for."""
     words = TEXT[language]
     drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table}
-    drawings |= {"networks": networks_table, "demo": demo_table}
+    drawings |= {"networks": networks_table, "demo": demo_table, "loading": loading_table, "damaged": damaged_table}
     parts = [[words["on"].format(**machine())]] if any(record(name)["rows"] for name in RECORDS) else []
     for name, draw in drawings.items():
         lines = draw(words)

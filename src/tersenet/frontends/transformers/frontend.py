@@ -20,7 +20,7 @@ from tersenet.graph.trace import trace
 from tersenet.model import Model
 
 TASKS = {"image": "image-classification", "text": "text-classification", "tokens": "classification", "audio": "audio-classification"}
-USUAL_SIDE, USUAL_RATE = 224, 16_000
+USUAL_SIDE, USUAL_RATE, USUAL_FRAMES = 224, 16_000, 50  # frames: of a second, two windows of 10 ms in each
 LARGEST_EXAMPLE = 1 << 26  # numbers of an example input
 
 
@@ -115,6 +115,8 @@ def _sound(network: Any, processing: Processing, length: int) -> tuple[int, ...]
     features = getattr(way, "spectrogram", None)
     if features is not None:
         return (features.mels, features.frames) if features.bands_first else (features.frames, features.mels)
+    if hasattr(config, "feature_projection_input_dim"):
+        return (length or USUAL_FRAMES, config.feature_projection_input_dim)
     if network.main_input_name == "input_features":
         return (config.num_mel_bins, 2 * config.max_source_positions)
     if hasattr(config, "num_mel_bins"):

@@ -22,6 +22,8 @@ KINDS = {
     "tokens": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
     "audio": ("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
 }
+# Classes whose graphs were found to compute something else than Transformers does.
+WRONG = ("FunnelForTokenClassification",)
 # What a network may need beyond the numbers of its weights: tables that are computed.
 SLACK = 10_000_000
 # Added to the scores of what must not be attended to; its softmax is zero in every float format that runtimes compute in.
@@ -65,6 +67,8 @@ def kind_of(checkpoint: Checkpoint) -> str:
     """
     from transformers.models.auto import modeling_auto
 
+    if checkpoint.architecture in WRONG:
+        raise ModelError(f"{checkpoint.name} is a {checkpoint.architecture}, whose traced graph differs from Transformers' own; it is not read.")
     for kind, (_, table) in KINDS.items():
         for names in getattr(modeling_auto, table).values():
             if checkpoint.architecture in ((names,) if isinstance(names, str) else names):
