@@ -14,6 +14,7 @@ from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
 from tersenet.graph.fixed_point import encodings_read, inserted, round_twice
 from tersenet.graph.gates import shape_of_layer, states_of
+from tersenet.graph.integers import add_integers
 from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.numerics.fixed_point import requantized
@@ -125,7 +126,7 @@ class Simulation:
         return self.activation(module, value, second, before)
 
     def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
-        """Kernels' own rounding, of results and of halves in means over windows; an LSTM quantizes as it runs."""
+        """Kernels' own arithmetic and rounding, of results and of halves in means over windows; an LSTM quantizes as it runs."""
         result = plan.values.get(unit.result)
         if unit.dynamic not in ("", "never"):
             held = bind(node)
@@ -138,6 +139,8 @@ class Simulation:
             window = (held["kernel_size"], held["stride"] or held["kernel_size"], held["padding"])
             grid = (result.scale[0], result.zero_point[0], unit.halves)
             node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
+        elif result is not None:
+            add_integers(module, node, unit, encodings_read(node, plan), result)
 
 
 class QuantizeDequantize:
