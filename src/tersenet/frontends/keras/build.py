@@ -35,12 +35,14 @@ class Builder:
     """Builds modules.
 
     Args:
-        custom: name of a class -> the user's function that converts it; goes before the table.
+        custom: name of a class, with the package that it was registered under or without, -> the user's function that converts it; goes
+            before the table.
         version: of the Keras that wrote the file.
     """
 
     def __init__(self, custom: Mapping[str, Convert] | None = None, version: str = "") -> None:
-        self.custom = dict(custom or {})
+        given = custom or {}
+        self.custom = {name.rpartition(">")[2]: convert for name, convert in given.items()} | dict(given)
         # Keras 3 takes the masks off what this layer attends to, and later layers see none.
         self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
         self.notes: list[str] = []
@@ -97,7 +99,7 @@ class Builder:
         Raises:
             ModelError: there is none, or its weights do not fit.
         """
-        found = self.custom.get(layer.kind)
+        found = self.custom.get(registered) or self.custom.get(layer.kind)
         if found is None and wrapped.is_wrapper(layer):
             return wrapped.stripped(layer)
         if found is None and layer.kind in {"Sequential", "Functional", "Model"}:

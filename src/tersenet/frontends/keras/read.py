@@ -49,9 +49,9 @@ def load_keras(source: Any, example_inputs: Any = None, *, layers: Mapping[str, 
     Args:
         source: a ``.keras``, ``.h5`` or ``.hdf5`` file, or a network of Keras.
         example_inputs: for inputs whose sizes are open: a tuple of arrays, or a dict by name.
-        layers: name of a class -> a function that converts a layer of it. It takes a layer (``name``, ``config``, ``weights.own``: arrays
-            in the order in which the layer made them, ``input_shapes``: batch first) and returns a torch module that computes the same from
-            the same tensors. A name of Keras's own replaces its converter.
+        layers: name of a class (``Scale``, or ``package>Scale`` as it was registered) -> a function that converts a layer of it. It takes
+            a layer (``name``, ``config``, ``weights.own``: arrays in the order in which the layer made them, ``input_shapes``: batch first)
+            and returns a torch module that computes the same from the same tensors. A name of Keras's own replaces its converter.
         name: what reports call the network; by default that of the file.
 
     Returns:

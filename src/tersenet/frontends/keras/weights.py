@@ -145,6 +145,7 @@ def stored_names(classes: Sequence[str]) -> list[str]:
 
 
 def _stored_name(kind: str) -> str:
+    kind = kind.rpartition(">")[2]  # "package>Name" of a class that its author registered
     return _snake_case(_CLASSES.get(kind, kind))
 
 

@@ -73,6 +73,21 @@ def test_a_layer_of_ones_own_is_converted_by_ones_own_function(ending: str, tmp_
         tersenet.load(path)
 
 
+@keras.saving.register_keras_serializable(package="ours")
+class Weighted(Scale):
+    """Files call it ``ours>Weighted``."""
+
+
+@pytest.mark.parametrize("key", ["Weighted", "ours>Weighted"])
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_registered_layer_is_named_with_or_without_its_package(ending: str, key: str, tmp_path: Path) -> None:
+    layers, path = keras.layers, tmp_path / f"net{ending}"
+    x = keras.Input((5, 4))
+    model = keras.Model(x, layers.TimeDistributed(Weighted(2.0))(Weighted(3.0)(Weighted(1.5)(x))))
+    model.save(path)
+    check_frontend(lambda source: tersenet.load_keras(source, layers={key: scale}), path, reference(model), [floats(5, 4)])
+
+
 def test_a_converter_that_fails_or_returns_something_else(tmp_path: Path) -> None:
     own_layers().save(tmp_path / "net.keras")
     with pytest.raises(ModelError, match="must return a torch module, got int"):
