@@ -158,7 +158,11 @@ def opened(stream: IO[bytes], start: int, size: int) -> Group:
         raise MissingDependencyError(INSTALL) from error
     window = Window(stream, start, size)
     with translated():
-        return Group(pyfive.File(window), window, [_UNPACKED * size + _UNPACKED_FREE])
+        file = pyfive.File(window)
+        end = file._superblock._contents["end_of_file_address"]  # what is cut off may be slack at the end, which no array would miss
+        if size < end:
+            raise ModelError(f"it is truncated: it was written with {end} bytes, and {size} are there")
+        return Group(file, window, [_UNPACKED * size + _UNPACKED_FREE])
 
 
 def joined(group: Group, name: str) -> Sequence[str]:

@@ -87,6 +87,14 @@ def test_hdf5_by_its_other_ending(tmp_path: Path) -> None:
     assert tersenet.load(legacy(tmp_path / "net.hdf5")).format == "keras"
 
 
+@pytest.mark.parametrize("cut", [1, 50, 800])
+def test_a_file_that_lacks_its_last_bytes(cut: int, tmp_path: Path) -> None:
+    whole = legacy(tmp_path / "net.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[:-cut])
+    with pytest.raises(ModelError, match=rf"cut\.h5.* is truncated: .* {len(whole)} bytes, and {len(whole) - cut} are there\.$"):
+        tersenet.load(tmp_path / "cut.h5")
+
+
 INPUT = {"class_name": "InputLayer", "name": "in", "config": {"name": "in", "batch_input_shape": [None, 3]}, "inbound_nodes": []}
 LOOP = {
     "class_name": "Functional",
