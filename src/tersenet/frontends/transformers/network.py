@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -106,6 +106,20 @@ def loaded(checkpoint: Checkpoint, kind: str, trust: bool) -> torch.nn.Module:
             local_files_only=True,
             weights_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+        )
+    _check_loaded(checkpoint, report)
+    return network.eval()
+
+
+def _check_loaded(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
+    """What Transformers reports must be that every tensor was there, of the shape that the configuration asks for."""
+    others = sorted(report["mismatched_keys"])
+    if others:
+        name, held, wanted = others[0]
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        raise ModelError(
+            f"{checkpoint.name}: its weights do not fit its configuration: {name} has the shape {tuple(held)}, wanted {tuple(wanted)}{more}."
         )
     missing = sorted(report["missing_keys"])
     if missing:
@@ -113,7 +127,6 @@ def loaded(checkpoint: Checkpoint, kind: str, trust: bool) -> torch.nn.Module:
         raise ModelError(
             f"{checkpoint.name}: its weights lack {len(missing)} tensors of a {checkpoint.architecture} ({shown}); it was not trained for that."
         )
-    return network.eval()
 
 
 def _config(checkpoint: Checkpoint, trust: bool) -> Any:
