@@ -261,7 +261,7 @@ class _Journey:
         seconds = time.perf_counter() - start
         twin = table.exporter(table.find(target.float_twin))
         options = replace(options, integer_io=None, format={}, inside=False)
-        plain = twin.export(model.without_plans(), folder / f"model-float{target.extension}", options)
+        plain = twin.export(self.network.without_plans(), folder / f"model-float{target.extension}", options)
         write_file(folder / "names.json", json.dumps(dict(compressed.names), indent=0, ensure_ascii=False) + "\n")
         self._say(f"exported {target.name} in {seconds:.2f} s: {compressed.path.stat().st_size} bytes, float {plain.path.stat().st_size}")
         self._progress(1, 1, f"exporting ({target.name})")

@@ -473,6 +473,17 @@ def test_a_fixed_batch(sources: Path, tmp_path: Path) -> None:
 # --- interruptions
 
 
+def test_the_float_file_is_the_network_that_came(run: Finished, sources: Path, tmp_path: Path) -> None:
+    """A network that steps made smaller is held against the one that the user has."""
+    recipe = tersenet.Recipe([tersenet.Prune(ratio=0.5), tersenet.Quantize()])
+    tersenet.compress(f"{sources / 'networks.py'}:small", str(sources / "small.npz"), recipe=recipe, out=tmp_path / "out")
+    floats = [folder / "artifacts/onnxruntime/model-float.onnx" for folder in (run[0], tmp_path / "out")]
+    assert floats[0].read_bytes() == floats[1].read_bytes()
+    pruned, whole = (next(row for row in record_of(folder)["artifacts"] if row["target"] == "onnxruntime") for folder in (tmp_path / "out", run[0]))
+    assert pruned["float"]["bytes"] == whole["float"]["bytes"]
+    assert pruned["bytes"] < whole["bytes"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on(sources: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tersenet.cli", "compress", "networks.py:small", "--data", "small.npz", "--out", str(tmp_path / "o")]
