@@ -49,9 +49,9 @@ def recurrent(  # noqa: PLR0913 - the inputs of the operator
     cell: torch.Tensor | None = None,
     peepholes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    _check_lengths(node, data, lengths)
-    if not is_standard(node) or peepholes is not None:
-        return _written_out(node, data, (weight, recurrence, bias, peepholes), (hidden, cell))
+    ends = _ends(node, data, lengths)
+    if ends or not is_standard(node) or peepholes is not None:
+        return _written_out(node, data, (weight, recurrence, bias, peepholes), (hidden, cell), ends)
     return with_torch_weights(node, data, hidden, cell, *torch_weights(node.kind, weight, recurrence, bias))
 
 
@@ -70,10 +70,17 @@ def _direction(node: Node) -> str:
     return direction
 
 
-def _check_lengths(node: Node, data: torch.Tensor, lengths: Sequence[int] | None) -> None:
-    steps = data.shape[1 if node.get("layout", 0) else 0]
-    if lengths is not None and not all(isinstance(steps, int) and length == steps for length in lengths):
-        raise ModelError("sequences of different lengths (sequence_lens) have no counterpart here; export with sequences of one length.")
+def _ends(node: Node, data: torch.Tensor, lengths: Sequence[int] | None) -> tuple[int, ...]:
+    """The steps of each sequence of the batch; () where all of them run to the end."""
+    batch_first = bool(node.get("layout", 0))
+    steps, batch = data.shape[1 if batch_first else 0], data.shape[0 if batch_first else 1]
+    if lengths is None or all(isinstance(steps, int) and length == steps for length in lengths):
+        return ()
+    if not all(isinstance(number, int) for number in (steps, batch, *lengths)) or len(lengths) != batch:
+        raise ModelError("sequence_lens must be one constant for each sequence of a batch of known size, or as long as the input.")
+    if not all(1 <= length <= steps for length in lengths):
+        raise ModelError(f"sequence_lens must be between 1 and the {steps} steps of the input, got {str(list(lengths))[:80]}.")
+    return tuple(lengths)
 
 
 def with_torch_weights(
@@ -135,8 +142,9 @@ def _written_out(
     data: torch.Tensor,
     weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None],
     given: tuple[torch.Tensor | None, torch.Tensor | None],
+    ends: Sequence[int],
 ) -> tuple[torch.Tensor, ...]:
-    """Step by step, for activations, peepholes and resets that torch's operators do not have."""
+    """Step by step, for activations, peepholes, resets and sequences that end early, which torch's operators do not have."""
     data, starts = _time_first(node, data, given)
     steps, direction = data.shape[0], _direction(node)
     if not isinstance(steps, int) or steps > LONGEST:
@@ -152,11 +160,19 @@ def _written_out(
         )
         made = []
         for time in reversed(range(steps)) if backwards else range(steps):
-            states = step(data[time], states)
-            made.append(states[0])
+            states, result = _within(ends, time, step(data[time], states), states)
+            made.append(result)
         sequences.append(torch.stack(made[::-1] if backwards else made))
         last.append(states)
     return _as_asked(node, torch.stack(sequences, 1), [torch.stack(states) for states in zip(*last, strict=True)])
+
+
+def _within(ends: Sequence[int], time: int, after: list[torch.Tensor], before: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """States and result of a step: beyond its end a sequence keeps its states (read backwards, it has not begun), and its results are zero."""
+    if all(time < end for end in ends):
+        return after, after[0]
+    runs = torch.tensor([[time < end] for end in ends])
+    return [torch.where(runs, new, old) for new, old in zip(after, before, strict=True)], torch.where(runs, after[0], torch.zeros(()))
 
 
 class _Step:
