@@ -59,7 +59,7 @@ def opened(path: Path, weights: str = "") -> Iterator[Saved]:
             head = stream.read(8)
             if head[:2] == b"PK":
                 saved = _archive(path, stack.enter_context(zipfile.ZipFile(stream)), stream, stack)
-            elif head == b"\x89HDF\r\n\x1a\n":
+            elif head == hdf5.SIGNATURE:
                 saved = _legacy(path, hdf5.opened(stream, 0, path.stat().st_size))
             elif path.suffix.lower() == ".json":
                 saved = _bare(path, head + stream.read(LARGEST_CONFIG), weights)
@@ -69,7 +69,7 @@ def opened(path: Path, weights: str = "") -> Iterator[Saved]:
         except MissingDependencyError:
             raise
         except ModelError as error:
-            raise error if str(path) in str(error) else ModelError(f"{path}: {error}.") from error
+            raise error if str(path) in str(error) else ModelError(f"{path}: {str(error).rstrip('.')}.") from error
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error) as error:
             raise ModelError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}.") from error
 

@@ -19,6 +19,7 @@ _READS, _READ_AGAIN = 200_000, 4
 # Weights are stored as they are; where somebody packed them, they may unpack to this many times the size of the file.
 _UNPACKED, _UNPACKED_FREE = 20, 1 << 24
 _BLOCK = 1 << 20
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CONTIGUOUS = 1  # the storage class of HDF5 for one block of bytes
 
 

@@ -79,12 +79,15 @@ def weights_of(path: Path, config: Mapping[str, Any], stack: ExitStack) -> Weigh
     except OSError as error:
         raise ModelError(f"the file of weights {path} cannot be read: {error.strerror or error}.") from error
     except ModelError as error:
-        raise error if str(path) in str(error) else ModelError(f"the file of weights {path}: {error}.") from error
+        raise error if str(path) in str(error) else ModelError(f"the file of weights {path}: {str(error).rstrip('.')}.") from error
 
 
 def _weights(path: Path, config: Mapping[str, Any], stack: ExitStack) -> Weights:
     if path.suffix == ".json":
         return stored(Pieces([_opened(path.with_name(name), stack) for name in _pieces(path)]))
+    with path.open("rb") as stream:
+        if stream.read(len(hdf5.SIGNATURE)) != hdf5.SIGNATURE:
+            raise ModelError("it must be what model.save_weights writes, .weights.h5 or .weights.json; this is no HDF5 file")
     root = _opened(path, stack)
     if root.attribute("layer_names") is not None or root.attribute("layer_names0") is not None:  # of Keras 2
         inner = config["config"]

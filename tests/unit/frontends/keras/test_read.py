@@ -167,8 +167,13 @@ def test_a_sequence_operator_stays_one(tmp_path: Path) -> None:
     assert names.count("aten.gru.input") == 1
 
 
-def test_weights_beside_a_keras_file_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"), [("none.h5", r"does not exist\."), ("other.safetensors", r"what model\.save_weights writes, .* no HDF5 file\.")]
+)
+def test_files_of_weights_that_a_keras_network_does_not_take(name: str, what: str, tmp_path: Path) -> None:
     model, _ = made("tutorial")
     model.save(tmp_path / "net.keras")
-    with pytest.raises(ModelError, match="holds its own weights"):
-        tersenet.load(tmp_path / "net.keras", weights="other.safetensors")
+    (tmp_path / "other.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(ModelError, match=rf"net\.keras: the file of weights \S*{name}.* {what}$") as caught:
+        tersenet.load(tmp_path / "net.keras", weights=str(tmp_path / name))
+    assert ".." not in str(caught.value)
