@@ -95,8 +95,9 @@ class Folder:
             raise ModelError(f"the tensor {name} lies in {location[:100]!r}, which is missing; put it beside the file.")
         offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", str(needed)))
         if offset < 0 or length != needed or offset + length > file.stat().st_size:
+            said = [str(entries.get(key, default))[:20] for key, default in (("length", needed), ("offset", 0))]
             raise ModelError(
-                f"the tensor {name} needs {needed} bytes; it is said to have {length} from {offset} on in {location[:100]!r}, "
+                f"the tensor {name} needs {needed} bytes; it is said to have {said[0]} from {said[1]} on in {location[:100]!r}, "
                 f"which has {file.stat().st_size}."
             )
         return mapped(file)[offset : offset + length] if needed else memoryview(b"")

@@ -110,7 +110,8 @@ def test_data_beside_the_file_are_read(tmp_path: Path) -> None:
         ("/etc/passwd", {}, "outside"),
         ("link.bin", {}, "outside"),
         ("short.bin", {}, "needs 4800 bytes"),
-        ("short.bin", {"offset": "-8"}, "needs 4800 bytes"),
+        ("short.bin", {"offset": "-8"}, "said to have 4800 from -8 on in 'short.bin', which has 4"),
+        ("short.bin", {"offset": "abc"}, "said to have 4800 from abc on"),
         ("short.bin", {"length": "99999999999"}, "needs 4800 bytes"),
     ],
 )
