@@ -31,6 +31,7 @@ from tersenet.graph.trace import trace_open
 from tersenet.model import Model
 
 OLDEST = 7  # operators had other attributes before it
+NEWEST = 28  # later ones may mean something else by the same name; a test compares it with the installed onnx
 
 
 class OnnxFrontend:
@@ -112,8 +113,8 @@ def _parsed(source: Path) -> tuple[Any, Sequence[memoryview | None]]:
 
 def _check_opset(program: Program) -> None:
     version = program.opsets.get("", 1)
-    if version < OLDEST and any(not operation.node.domain for operation in program.operations()):
-        raise ModelError(f"it is written for opset {version}; {OLDEST} and newer are read. onnx.version_converter makes it one of those.")
+    if not OLDEST <= version <= NEWEST and any(not operation.node.domain for operation in program.operations()):
+        raise ModelError(f"it is written for opset {version}; {OLDEST} to {NEWEST} are read. onnx.version_converter makes it one of those.")
 
 
 def _traced(network: Network, tensors: Mapping[str, torch.Tensor], axes: Sequence[Set[int]], name: str) -> Model:

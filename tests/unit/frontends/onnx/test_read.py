@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tersenet
 from tersenet.errors import ModelError, TersenetError
+from tersenet.frontends.onnx.frontend import NEWEST, OLDEST
 from tersenet.frontends.onnx.table import CUSTOM
 
 
@@ -123,6 +124,16 @@ def test_data_that_are_not_there_or_not_inside(location: str, more: dict[str, st
     (folder / "link.bin").symlink_to(tmp_path / "outside.bin")
     with pytest.raises(ModelError, match=why):
         tersenet.load(external(folder / "a.onnx", location, **more))
+
+
+@pytest.mark.parametrize("opset", [OLDEST - 1, NEWEST + 1])
+def test_an_opset_that_is_not_known(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"written for opset {opset}; {OLDEST} to {NEWEST} are read"):
+        tersenet.load(saved(tmp_path / "a.onnx", [PRODUCT], {"w": WEIGHT}, opset=opset))
+
+
+def test_the_newest_opset_is_that_of_the_package() -> None:
+    assert onnx.defs.onnx_opset_version() <= NEWEST
 
 
 def test_all_unknown_operators_are_named_at_once(tmp_path: Path) -> None:
