@@ -35,8 +35,8 @@ class TorchFrontend:
         name = reading.name or type(source).__name__
         if inputs is None:
             raise ModelError(
-                f"{name} needs example inputs: give them beside it (tersenet.load(module, example_inputs)), "
-                "or set its attribute example_inputs, a tuple such as (torch.zeros(1, 3, 32, 32),)."
+                f"{name} needs example inputs: give them beside it (tersenet.load(module, example_inputs)), or set its attribute example_inputs, "
+                "a tuple such as (torch.zeros(1, 3, 32, 32),); on the command line file.py:name, a function that returns (module, example inputs)."
             )
         if reading.weights:
             source = copy.deepcopy(source)  # the user's own stays as it is
@@ -58,8 +58,8 @@ def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 def _unpickled(path: Path, trust: bool) -> torch.nn.Module:
     if not trust:
         raise UntrustedError(
-            f"{path} is a pickle, which runs code when it is opened. If you trust where it comes from, --trust opens it; better: name the "
-            "function that builds the network (file.py:name) and load its numbers with --weights file.safetensors."
+            f"{path} is a pickle, which runs code when it is opened. If it holds a whole network and you trust where it comes from, --trust opens "
+            f"it; if it holds weights (a state_dict), name the function that builds their network: file.py:name --weights {path}."
         )
     try:
         found = torch.load(path, map_location="cpu", weights_only=False)
@@ -67,7 +67,8 @@ def _unpickled(path: Path, trust: bool) -> torch.nn.Module:
         raise ModelError(f"{path} cannot be opened by torch.load: {first_line(error)}") from error
     if not isinstance(found, torch.nn.Module):
         raise ModelError(
-            f"{path} holds a {type(found).__name__}, not a network; name the function that builds it (file.py:name) and give this file as --weights."
+            f"{path} holds a {type(found).__name__}, not a network; name the function that builds one, and give this file as its weights: "
+            f"file.py:name --weights {path}."
         )
     return found
 
