@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,27 +56,41 @@ def fixed(module: fx.GraphModule, batch: int = 1) -> fx.GraphModule:
     """
     module = copy(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    made: dict[fx.Node, Any] = {}
-    for node in list(module.graph.nodes):
-        if node.op == "placeholder":
-            value = node.meta["val"]
-            shape = [_size(size, axis, batch) for axis, size in enumerate(value.shape)]
-            with mode:
-                made[node] = torch.empty(shape, dtype=value.dtype)
-        elif node.op == "get_attr":
-            made[node] = mode.from_tensor(constant(module, node), static_shapes=True)
-        elif node.op == "call_function":
-            arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: made[child])
-            with mode:
-                made[node] = node.target(*arguments, **keywords)
-        if node in made:
-            node.meta = {**node.meta, "val": made[node]}
+
+    def placeholder(node: fx.Node) -> torch.Tensor:
+        value = node.meta["val"]
+        with mode:
+            return torch.empty([_size(size, axis, batch) for axis, size in enumerate(value.shape)], dtype=value.dtype)
+
+    made = computed(module, mode, placeholder)
+    for node, value in made.items():
+        node.meta = {**node.meta, "val": value}
     numbers = {node: value for node, value in made.items() if isinstance(value, int | float | bool)}
     for node in module.graph.nodes:
         node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda child: numbers.get(child, child))
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def computed(module: fx.GraphModule, mode: FakeTensorMode, placeholder: Callable[[fx.Node], Any]) -> dict[fx.Node, Any]:
+    """What every node but the output comes to, without numbers.
+
+    Args:
+        mode: of the tensors that stand for values.
+        placeholder: what an input is.
+    """
+    made: dict[fx.Node, Any] = {}
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            made[node] = placeholder(node)
+        elif node.op == "get_attr":
+            made[node] = mode.from_tensor(constant(module, node), static_shapes=True)
+        elif node.op == "call_function":
+            arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: made[child])
+            with mode:
+                made[node] = node.target(*arguments, **keywords)
+    return made
 
 
 def _size(size: Any, axis: int, batch: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import fx
@@ -12,9 +11,8 @@ from torch._dynamo.source import LocalSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-from tersenet.graph.build import LENGTH
+from tersenet.graph.build import LENGTH, computed
 from tersenet.graph.recurrent import shapes_only
-from tersenet.graph.walk import constant
 from tersenet.tensors import TensorSpec
 
 SAMPLES = 2  # of the example that stands behind an open batch: one sample would be taken for a constant
@@ -31,20 +29,10 @@ def symbolic(module: fx.GraphModule, specs: Sequence[TensorSpec]) -> fx.GraphMod
         The module.
     """
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    waiting = list(specs)
-    values: dict[fx.Node, Any] = {}
+    waiting = iter(specs)
     with shapes_only(), enable_python_dispatcher(), torch.no_grad():
-        for node in module.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = _input(mode, waiting.pop(0), node.name)
-            elif node.op == "get_attr":
-                values[node] = mode.from_tensor(constant(module, node), static_shapes=True)
-            elif node.op == "call_function":
-                arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: values[child])
-                with mode:
-                    values[node] = node.target(*arguments, **keywords)
-            if node in values:
-                node.meta["val"] = values[node]
+        for node, value in computed(module, mode, lambda node: _input(mode, next(waiting), node.name)).items():
+            node.meta["val"] = value
     return module
 
 
