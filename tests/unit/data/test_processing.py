@@ -136,7 +136,7 @@ def test_the_record_round_trips_and_the_manifest_keeps_the_tokenizer_beside_it(t
     processing = of_texts(class_names=("a", "b"), task="text-classification")
     again = Processing.from_json(json.loads(json.dumps(processing.to_json())))
     assert again == processing and again.decoder.content == tokenizer()
-    Manifest("0", "net", tuple(processing.inputs.values())).write(tmp_path)
+    Manifest("0", "net", preparation=tuple(processing.inputs.values())).write(tmp_path)
     assert (tmp_path / "tokenizer.json").read_text() == tokenizer() and "vocab" not in (tmp_path / "manifest.json").read_text()
     read = Manifest.read(tmp_path / "manifest.json").preparation
     ids, mask = encoded(np.array(["bad film"], dtype=object), [way.decoded for way in read])
