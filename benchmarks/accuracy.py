@@ -142,7 +142,13 @@ def summaries(results: Results, name: str, target: str, judged: tuple[np.ndarray
         gap = np.mean([_right(name, best, target, seed, judged) - _right(name, "tersenet", target, seed, judged) for seed in seeds], axis=0)
         interval = 1.96 * 100 * float(gap.std() / np.sqrt(len(gap)))
         results.put(
-            figure="behind the best peer", **key, peer=best, seeds=len(seeds), value=round(100 * float(gap.mean()), 3), limit=round(interval, 3)
+            figure="behind the best peer",
+            **key,
+            peer=best,
+            seeds=len(seeds),
+            peer_drop=round(peers[best], 3),
+            value=round(100 * float(gap.mean()), 3),
+            limit=round(interval, 3),
         )
 
 
