@@ -172,7 +172,7 @@ def accuracy_table(words: dict[str, str]) -> list[str]:
     rows, lines = where(record("accuracy")["rows"], seed="all"), []
     for network, target in pairs(rows):
         here = {row["figure"]: row for row in where(rows, network=network, target=target)}
-        drops = [f"{here[name]['value']:.2f}" if name in here else "" for name in ("mean drop", "worst drop")]
+        drops = [f"{round(here[name]['value'], 2) + 0:.2f}" if name in here else "" for name in ("mean drop", "worst drop")]
         peer = here.get("behind the best peer")
         theirs = f"{peer['peer_drop']:.2f} ({peer['peer']})" if peer else ""
         agreed = f"{100 * here['least agreement']['value']:.2f} %" if "least agreement" in here else ""
