@@ -111,9 +111,4 @@ def test_microcontrollers_of_16_bits(name, tmp_path):
     pytest.importorskip("tflite_micro")
     model, arrays = quantized(name, LITERT_MICRO, "int16")
     result = run(MicroExporter(), MicroRunner(), model, arrays, tmp_path / "model.tflite")
-    apart = steps_apart(model, LITERT_MICRO, result, arrays)
-    if name == "sub":  # its kernel rounds one value in some hundreds otherwise, and how is not known
-        assert apart.max() < 1.01
-        assert (apart > 0.01).mean() < 0.005
-    else:
-        assert apart.max() < 0.01
+    assert steps_apart(model, LITERT_MICRO, result, arrays).max() < 0.01

@@ -135,12 +135,11 @@ def matrix_product(operator: Callable[..., Tensor], left: Tensor, right: Tensor,
 def total(left: Tensor, right: Tensor | float, scales: Sequence[float], bits: int, minus: bool = False) -> Tensor:
     """A sum or a difference; scales of both operands and of the result."""
     finer = SUM_BITS[bits]
-    real = [np.float32(scale) if minus else np.float64(scale) for scale in scales]  # one kernel computes its multipliers in float32
-    twice = 2 * max(real[0], real[1])
+    twice = 2 * max(scales[0], scales[1])
     operands = [torch.as_tensor(value) for value in (left, right)]
-    first, second = (rescaled(steps(value, scales[at]) << finer, multiplier(float(real[at] / twice))) for at, value in enumerate(operands))
+    first, second = (rescaled(steps(value, scale) << finer, multiplier(scale / twice)) for value, scale in zip(operands, scales, strict=False))
     raw = first - second if minus else first + second
-    return reals(rescaled(raw, multiplier(float(twice / (type(twice)(1 << finer) * real[2])))), scales[2])
+    return reals(rescaled(raw, multiplier(twice / ((1 << finer) * scales[2]))), scales[2])
 
 
 def product(left: Tensor, right: Tensor, scales: Sequence[float]) -> Tensor:

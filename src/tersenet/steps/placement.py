@@ -45,6 +45,13 @@ class Placement:
         """Anchors and nodes of the units whose activations are integers too, not their weights alone."""
         return ((anchor, nodes) for anchor, (nodes, kernel) in self.units.items() if not kernel.dynamic)
 
+    def derived(self) -> Iterator[tuple[list[str], str]]:
+        """Values that take the grid of others, in the graph's order: names of those, name of the result."""
+        for nodes, kernel in self.units.values():
+            if kernel.shares and is_float(nodes[-1]):
+                sources = [source.name for _, source in _sources(nodes[0])]
+                yield sources if kernel.shares == "all" else sources[:1], nodes[-1].name
+
 
 def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[str, str], activations: Mapping[str, str]) -> Placement:
     """Choose the quantization points of a deployable graph.

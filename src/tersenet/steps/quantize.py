@@ -245,7 +245,18 @@ def _matching(pattern: str, names: Mapping[fx.Node, set[str]]) -> list[fx.Node]:
 
 def _estimators(placements: list[Placement], matches: _Matches) -> dict[str, Estimator]:
     names = {name: node for placement in placements for name, node in placement.values.items() if not is_constant(node)}
-    return {name: matches.ranges(name) for name in names}
+    chosen = {name: matches.ranges(name) for name in names}
+    for placement in placements:
+        _inherit(placement, chosen)
+    return chosen
+
+
+def _inherit(placement: Placement, estimators: dict[str, Estimator]) -> None:
+    """Pooled, moved or joined values stay within the ranges of what they come from: where those are known already, so are theirs."""
+    for sources, result in placement.derived():
+        given = [each for name in sources if isinstance(each := estimators.get(name), Given)]
+        if len(given) == len(sources) > 0 and not isinstance(estimators.get(result), Given):
+            estimators[result] = Given(min(each.low for each in given), max(each.high for each in given))
 
 
 def _batches(part: Any, model: Model, size: int) -> Iterator[tuple[np.ndarray, ...]]:

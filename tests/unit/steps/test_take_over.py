@@ -55,6 +55,30 @@ def test_values_and_weights_keep_their_grids_and_the_step_says_so() -> None:
     assert change.why.startswith("2 values and 1 weights") and "gone" not in change.why
 
 
+def test_what_is_pooled_has_the_grid_of_what_it_comes_from() -> None:
+    table = replace(TABLE, kernels={**TABLE.kernels, "max_pool2d": Kernel(shares="result"), "concat": Kernel(shares="all")})
+    narrow = Encoding(Scheme("uint8"), (2.0**-10,), (0,))  # data go beyond it
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = torch.max_pool2d(torch.relu(self.conv(x)), 2)
+            return torch.cat([pooled, pooled * 1.0], 1)
+
+    model = load(Joined().eval(), (torch.zeros(2, 2, 8, 8),))
+    x = np.random.default_rng(1).standard_normal((8, 2, 8, 8)).astype(np.float32)
+    context = Context((table,), Data.from_arrays(calibration=x))
+    alone = Quantize().apply(replace(model, annotations=Annotations(values={"relu": narrow})), context).model.plans[0].values
+    assert alone["cat"].scale > narrow.scale  # one part of it is not known
+    everything = Annotations(values={"relu": narrow, "mul": narrow})
+    known = Quantize().apply(replace(model, annotations=everything), context).model.plans[0].values
+    for name in ("relu", "max_pool2d", "mul", "cat"):
+        np.testing.assert_allclose(known[name].scale, narrow.scale, rtol=1e-6)
+
+
 def test_grids_of_values_that_are_gone_are_listed() -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
     model = load(network.eval(), (torch.zeros(2, 2, 8, 8),))
