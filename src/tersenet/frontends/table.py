@@ -12,6 +12,7 @@ from typing import Any
 from tersenet.errors import ModelError
 from tersenet.frontend import Frontend, Reading
 from tersenet.frontends.python import is_reference, resolve
+from tersenet.frontends.roads import road
 from tersenet.model import Model
 
 # What it reads -> where its class is. Each is imported when a source is not of the rows before it.
@@ -114,11 +115,13 @@ def _from_python(reference: str, reading: Reading) -> Model:
 
 
 def _check_file(path: Path, reading: Reading) -> None:
-    """A clear error for a file that is missing, and for a folder that is no network."""
+    """A clear error for a file that is missing, for one that another tool converts, and for a folder that is no network."""
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)
         raise ModelError(f"the file {path} does not exist" + (f"; beside it: {', '.join(close)}." if close else "."))
+    if elsewhere := road(path):
+        raise ModelError(f"{path} is {elsewhere}.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path} is a folder without config.json; a network is {KNOWN}.")
     if reading.example_inputs is not None and path.suffix.lower() in SIZED:

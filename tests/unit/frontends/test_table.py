@@ -162,10 +162,32 @@ def test_a_file_that_is_none_is_named(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_ending_is_answered_with_what_a_network_may_be(tmp_path):
-    (tmp_path / "net.caffemodel").write_bytes(b"")
+@pytest.mark.parametrize(
+    "file, given, words",
+    [
+        ("saved/saved_model.pb", "saved", ["a TensorFlow SavedModel", "tf2onnx.convert --saved-model", "saved --output"]),
+        ("saved/saved_model.pb", "saved/saved_model.pb", ["a TensorFlow SavedModel", "saved --output"]),
+        ("frozen.pb", "frozen.pb", ["a TensorFlow graph", "--graphdef"]),
+        ("net/inference.json", "net", ["PaddlePaddle", "--model_filename inference.json --params_filename inference.pdiparams"]),
+        ("net/model.pdmodel", "net", ["PaddlePaddle", "--model_filename model.pdmodel"]),
+        ("net.caffemodel", "net.caffemodel", ["Caffe", "caffe2onnx.convert --prototxt net.prototxt"]),
+        ("net-symbol.json", "net-symbol.json", ["MXNet", "export_model"]),
+    ],
+)
+def test_what_another_tool_converts_is_told_with_its_command(tmp_path, file, given, words):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(b"{}")
     with pytest.raises(ModelError) as caught:
-        load(tmp_path / "net.caffemodel")
+        load(tmp_path / given)
+    assert all(word in str(caught.value) for word in [given, *words])
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    assert next(word for word in ("tf2onnx", "caffe2onnx", "paddle2onnx", "export_model") if word in str(caught.value)) in page
+
+
+def test_an_unknown_ending_is_answered_with_what_a_network_may_be(tmp_path):
+    (tmp_path / "net.mlmodel").write_bytes(b"")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "net.mlmodel")
     named = (
         "torch module",
         "keras.Model",
