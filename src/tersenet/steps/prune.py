@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -14,8 +14,12 @@ from tersenet.graph.dependencies import Dependencies, Group, dependencies
 from tersenet.graph.shrink import shrink
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps import schedule as schedules
 from tersenet.steps.choice import Limits, by_ratio, by_threshold, until
+from tersenet.steps.rounds import fine_tuned
+from tersenet.steps.schedule import ONE_SHOT, Schedule, pairs_of, rounds
 from tersenet.steps.scores import CRITERIA, Scores, scores
+from tersenet.training.options import Training, read_training
 
 SCOPES = ("layer", "global")
 
@@ -24,7 +28,7 @@ SCOPES = ("layer", "global")
 class Prune(Step):
     """Take out the channels that matter least, with all that belongs to them.
 
-    Which dimensions must leave together is found on the graph (`tersenet.graph.dependencies`), for any source framework. Nothing is trained:
+    Which dimensions must leave together is found on the graph (`tersenet.graph.dependencies`), for any source framework. Without `training`
     accuracy falls until a training step follows.
 
     Args:
@@ -41,6 +45,10 @@ class Prune(Step):
         least: channels that stay in each layer at least.
         multiple: channel counts are rounded to multiples of it; 0: of what the runtimes' kernels like. 1 leaves them as they come.
         heads: of attention whole heads leave; else the same channels of every head.
+        training: fine-tuning behind every cut; a `Training`, or a mapping of its options, whose epochs are all that there are. None: no training.
+        schedule: over these epochs, channels leaving between them: one-shot (all at the start); iterative or iterative:ROUNDS (equal parts,
+            each with its share of the epochs); polynomial or polynomial:BEGIN:END (epochs, BEGIN to END; much at first, less and less);
+            or (epoch, share) pairs, whose last share is the goal.
     """
 
     kind: ClassVar[str] = "prune"
@@ -55,11 +63,17 @@ class Prune(Step):
     least: int = 1
     multiple: int = 0
     heads: bool = True
+    training: Training | None = None
+    schedule: Schedule = ONE_SHOT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", _patterns(self.keep))
+        object.__setattr__(self, "training", None if self.training is None else read_training(self.training))
+        object.__setattr__(self, "schedule", pairs_of(self.schedule))
         if isinstance(self.layers, Mapping):
             object.__setattr__(self, "layers", tuple(self.layers.items()))
+        if not (self.ratio or self.macs or self.parameters or self.layers):
+            object.__setattr__(self, "ratio", schedules.last_share(self.schedule, self.ratio))
         super().__post_init__()
 
     def check(self) -> None:
@@ -78,14 +92,26 @@ class Prune(Step):
             raise RecipeError("prune needs to be told how much leaves: ratio, macs or parameters (of all layers), or layers (of some).")
         if self.least < 1 or self.multiple < 0:
             raise RecipeError(f"least must be at least 1 and multiple at least 0, got {self.least} and {self.multiple}.")
+        schedules.check(self.schedule, self.training, max(asked.values()), whole_epochs=True)
 
     def run(self, model: Model, context: Context) -> StepResult:
         if model.plans:
             raise RecipeError("a quantized network cannot be pruned: its ranges belong to the channels that it has; prune before you quantize.")
-        found = dependencies(model, heads=self.heads)
-        ratios = self._ratios(found)
-        gone = self._chosen(found, ratios, scores(found, self.criterion, context), self._limits(context))
-        return StepResult(shrink(found, gone), tuple(_changes(found, gone)), tuple(_skipped(found, ratios)))
+        if self.training is not None:
+            context.require("train", self.kind)
+        start = found = dependencies(model, heads=self.heads)
+        ratios, left = self._ratios(start), [0] * len(start.groups)
+        learned: list[Change] = []
+        for part in rounds(self.schedule, self.training):
+            if part.number > 1:
+                found = dependencies(model, heads=self.heads)
+            gone = self._chosen(Cut(start, found, part.reached), ratios, context) if part.reached else []
+            left = [count + len(set(gone).intersection(group.units)) for count, group in zip(left, found.groups, strict=True)]
+            model = shrink(found, gone)
+            if self.training is not None and part.epochs:
+                model, change = fine_tuned(model, context, self, self.training, part)
+                learned.append(change)
+        return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios)))
 
     def _limits(self, context: Context) -> Limits:
         return Limits(self.least, self.multiple or max((table.channel_multiple for table in context.capabilities), default=1))
@@ -109,23 +135,44 @@ class Prune(Step):
                 ratios.pop(group, None)
         return ratios
 
-    def _chosen(self, found: Dependencies, ratios: Mapping[Group, float | None], score: Scores, limits: Limits) -> list[int]:
-        given = {group: ratio for group, ratio in ratios.items() if ratio is not None}
-        others = [group for group, ratio in ratios.items() if ratio is None]
-        fixed = by_ratio(given, score, limits)
+    def _chosen(self, cut: Cut, ratios: Mapping[Group, float | None], context: Context) -> list[int]:
+        """Units of `cut.found` that leave, so that of the network at the start as much is gone as the round is to reach."""
+        found, limits = cut.found, self._limits(context)
+        score = scores(found, self.criterion, context)
+        now = dict(zip(cut.start.groups, found.groups, strict=True))
+        shares = {now[group]: cut.due(ratio, group.width, now[group].width) for group, ratio in ratios.items() if ratio is not None}
+        fixed = by_ratio({group: share for group, share in shares.items() if share}, score, limits)
+        others = {group: now[group] for group, ratio in ratios.items() if ratio is None}
 
         def choose(much: float) -> list[int]:
             if self.scope == "layer":
-                return fixed + by_ratio({group: min(much, 1 - 0.51 / group.width) for group in others}, score, limits)
-            return fixed + by_threshold(others, score, float(np.quantile(_all(others, score), much)) if much < 1 else np.inf, limits)
+                return fixed + by_ratio({group: min(much, 1 - 0.51 / group.width) for group in others.values()}, score, limits)
+            return fixed + by_threshold(
+                list(others.values()), score, float(np.quantile(_all(others.values(), score), much)) if much < 1 else np.inf, limits
+            )
 
-        if self.macs:
-            return until(found, choose, found.macs, self.macs, "multiply-accumulates")
-        if self.parameters:
-            return until(found, choose, found.parameters, self.parameters, "parameters")
+        for cost, goal, what in (("macs", self.macs, "multiply-accumulates"), ("parameters", self.parameters, "parameters")):
+            if goal:
+                whole, left = (getattr(one, cost)(one.everything) for one in (cut.start, found))
+                share = cut.due(goal, whole, left)
+                return until(found, choose, getattr(found, cost), share, what) if share else fixed
         if self.scope == "global" and others and self.ratio:
-            return choose(self.ratio)
-        return fixed + (by_ratio(dict.fromkeys(others, self.ratio), score, limits) if self.ratio else [])
+            return choose(cut.due(self.ratio, sum(group.width for group in others), sum(group.width for group in others.values())))
+        shares = {group: cut.due(self.ratio, start.width, group.width) for start, group in others.items()}
+        return fixed + by_ratio({group: share for group, share in shares.items() if share}, score, limits)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut of several: the network as it came, as it is, and the part of the goal that has to be gone of the first."""
+
+    start: Dependencies
+    found: Dependencies
+    reached: float
+
+    def due(self, goal: float, whole: float, left: float) -> float:
+        """The share of what is left that has to leave, for `goal` times `reached` of the whole to be gone; 0 where more is gone."""
+        return max(0.0, 1 - (1 - self.reached * goal) * whole / left)
 
 
 def _patterns(given: Any) -> tuple[str, ...]:
@@ -133,7 +180,7 @@ def _patterns(given: Any) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else given
 
 
-def _all(groups: list[Group], score: Scores) -> Scores:
+def _all(groups: Collection[Group], score: Scores) -> Scores:
     return np.concatenate([score[list(group.units)] for group in groups]) if groups else np.zeros(1)
 
 
@@ -145,17 +192,19 @@ def _matching(found: Dependencies, pattern: str) -> list[Group]:
     return matched
 
 
-def _changes(found: Dependencies, gone: list[int]) -> Iterator[Change]:
-    left, alive = set(gone), found.everything
-    alive[gone] = False
-    for group in found.groups:
-        count = len(left.intersection(group.units))
+def _changes(start: Dependencies, left: Sequence[int], last: Dependencies, gone: list[int]) -> Iterator[Change]:
+    """What all cuts took away: of each group so many units; `gone` are those of the last cut."""
+    for group, count in zip(start.groups, left, strict=True):
         if count:
             others = f", with those of {', '.join(group.layers[1:])}" if len(group.layers) > 1 else ""
             yield Change(group.name, f"{count * group.channels} of {group.width * group.channels} channels leave{others}")
-    before = found.everything
-    for what, cost in (("multiply-accumulates", found.macs), ("parameters", found.parameters)):
-        yield Change(what, f"{cost(before):,} -> {cost(alive):,}")
+    alive = last.everything
+    alive[gone] = False
+    for what, before, after in (
+        ("multiply-accumulates", start.macs(start.everything), last.macs(alive)),
+        ("parameters", start.parameters(start.everything), last.parameters(alive)),
+    ):
+        yield Change(what, f"{before:,} -> {after:,}")
 
 
 def _skipped(found: Dependencies, ratios: Mapping[Group, Any]) -> Iterator[Change]:

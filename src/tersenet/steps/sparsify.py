@@ -19,6 +19,11 @@ from tersenet.graph.walk import calls, copy, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics import importance, sparsity
 from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps import schedule as schedules
+from tersenet.steps.rounds import fine_tuned
+from tersenet.steps.schedule import ONE_SHOT, Round, Schedule, gradual, pairs_of, reached, rounds
+from tersenet.training.hooks import Rising
+from tersenet.training.options import Training, read_training
 
 CRITERIA = ("magnitude", "random")
 SCOPES = ("layer", "global")
@@ -40,6 +45,10 @@ class Sparsify(Step):
         scope: layer: the same share of each layer; global: the least of the whole network (for single weights alone).
         layers: ratios of some layers, as (pattern, ratio) pairs; the last that matches wins.
         keep: patterns of layers that keep all their weights.
+        training: of what stays; a `Training`, or a mapping of its options, whose epochs are all that there are. None: no training.
+        schedule: over these epochs: one-shot (all at the start); iterative or iterative:ROUNDS (equal parts, each with its share of the epochs);
+            polynomial or polynomial:BEGIN:END (rising while it learns, from epoch BEGIN to END); or (epoch, share) pairs, whose last share
+            is `ratio`.
     """
 
     kind: ClassVar[str] = "sparsify"
@@ -50,11 +59,17 @@ class Sparsify(Step):
     scope: str = "layer"
     layers: tuple[tuple[str, float], ...] = ()
     keep: tuple[str, ...] = ()
+    training: Training | None = None
+    schedule: Schedule = ONE_SHOT
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, Mapping):
             object.__setattr__(self, "layers", tuple(self.layers.items()))
         object.__setattr__(self, "keep", _patterns(self.keep))
+        object.__setattr__(self, "training", None if self.training is None else read_training(self.training))
+        object.__setattr__(self, "schedule", pairs_of(self.schedule))
+        if not (self.ratio or self.layers):
+            object.__setattr__(self, "ratio", schedules.last_share(self.schedule, self.ratio))
         super().__post_init__()
 
     def check(self) -> None:
@@ -75,6 +90,7 @@ class Sparsify(Step):
             )
         if self.scope == "global" and self.pattern != "weights":
             raise RecipeError(f"scope global is for single weights, and the pattern is {self.pattern}; leave one of them out.")
+        schedules.check(self.schedule, self.training, self.ratio, whole_epochs=False)
 
     def run(self, model: Model, context: Context) -> StepResult:
         if model.plans:
@@ -85,11 +101,38 @@ class Sparsify(Step):
         too_small = {name: why for name in ratios if (why := self._does_not_fit(held(model.graph, name)))}
         skipped += [Change(weights[name], why) for name, why in too_small.items()]
         chosen = {name: ratio for name, ratio in ratios.items() if name not in too_small}
-        masks = self._masks(model, chosen, context.seed)
+        learned: list[Change] = []
+        if self.training is None:
+            masked = self._masked(model, chosen, context.seed, 1.0)
+        else:
+            masked, learned = self._trained(model, chosen, context, self.training)
+        masks = masked.annotations.masks
+        changed = [Change(weights[name], _share(torch.from_numpy(masks[name]))) for name in chosen]
+        return StepResult(masked, (*changed, *learned), tuple(skipped))
+
+    def _trained(self, model: Model, ratios: Mapping[str, float], context: Context, training: Training) -> tuple[Model, list[Change]]:
+        """Masks and training by turns, or masks that change in the middle of training."""
+        context.require("train", self.kind)
+        changes = []
+        if gradual(self.schedule):
+            hook = Rising(
+                list(ratios),
+                lambda passed: reached(self.schedule, training.epochs, passed),
+                lambda held, part: self._masks(held, ratios, context.seed, part),
+            )
+            model, change = fine_tuned(model, context, self, training, Round(1, 1, training.epochs, 1.0), [hook])
+            return self._masked(model, ratios, context.seed, 1.0), [change]  # what is zero by now is what leaves first
+        for part in rounds(self.schedule, training):
+            model, change = fine_tuned(self._masked(model, ratios, context.seed, part.reached), context, self, training, part)
+            changes.append(change)
+        return model, changes
+
+    def _masked(self, model: Model, ratios: Mapping[str, float], seed: int, part: float) -> Model:
+        """The model with a part of what is to leave gone, and what earlier steps took out."""
+        masks = self._masks({name: held(model.graph, name).detach() for name in ratios}, ratios, seed, part)
         for name, mask in model.annotations.masks.items():
             masks[name] = masks[name] & torch.from_numpy(mask) if name in masks else torch.from_numpy(mask)
-        changed = [Change(weights[name], _share(masks[name])) for name in chosen]
-        return StepResult(_masked(model, masks), tuple(changed), tuple(skipped))
+        return _masked(model, masks)
 
     def _ratios(self, weights: Mapping[str, str]) -> dict[str, float]:
         """The ratio of each tensor that takes part.
@@ -109,23 +152,26 @@ class Sparsify(Step):
         found = N_OF_M.fullmatch(self.pattern)
         return f"it has {weight.shape[1]} inputs, fewer than {found[2]}" if found and weight.shape[1] < int(found[2]) else ""
 
-    def _masks(self, model: Model, ratios: Mapping[str, float], seed: int) -> dict[str, torch.Tensor]:
-        scores = {name: self._scores(held(model.graph, name).detach(), seed + place) for place, name in enumerate(ratios)}
+    def _masks(self, tensors: Mapping[str, torch.Tensor], ratios: Mapping[str, float], seed: int, part: float) -> dict[str, torch.Tensor]:
+        """Masks of all tensors, with `part` (0 to 1) of what is to leave gone."""
+        scores = {name: self._scores(tensors[name], seed + place) for place, name in enumerate(ratios)}
         if self.scope == "global" and scores:
             flat = torch.cat([score.reshape(-1) for score in scores.values()])
-            parts = sparsity.smallest(flat, self.ratio).split([score.numel() for score in scores.values()])
+            parts = sparsity.smallest(flat, part * self.ratio).split([score.numel() for score in scores.values()])
             return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
-        return {name: self._mask(scores[name], ratio) for name, ratio in ratios.items()}
+        return {name: self._mask(scores[name], ratio, part) for name, ratio in ratios.items()}
 
     def _scores(self, weight: torch.Tensor, seed: int) -> torch.Tensor:
         return weight.abs() if self.criterion == "magnitude" else importance.random(weight.numel(), seed).reshape(weight.shape)
 
-    def _mask(self, score: torch.Tensor, ratio: float) -> torch.Tensor:
+    def _mask(self, score: torch.Tensor, ratio: float, part: float) -> torch.Tensor:
         if found := N_OF_M.fullmatch(self.pattern):
-            return sparsity.n_of_m(score, int(found[1]), int(found[2]))
+            n, m = int(found[1]), int(found[2])
+            staying = m - round(part * (m - n))
+            return sparsity.n_of_m(score, staying, m) if staying < m else torch.ones_like(score, dtype=torch.bool)
         if found := BLOCK.fullmatch(self.pattern):
-            return sparsity.blocks(score, (int(found[1]), int(found[2])), ratio)
-        return sparsity.smallest(score, ratio)
+            return sparsity.blocks(score, (int(found[1]), int(found[2])), part * ratio)
+        return sparsity.smallest(score, part * ratio)
 
 
 def _patterns(given: Any) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,10 @@ class Hook:
     def after_epoch(self, moment: Moment) -> None:
         """After an epoch's last step, before the network is judged."""
 
+    def settled(self, moment: Moment) -> bool:
+        """Whether the network is by now what training is for: the best epoch is looked for among those that are."""
+        return True
+
     def state(self) -> Any:
         return None
 
@@ -92,3 +96,56 @@ class Masked(Hook):
         with torch.no_grad():
             for parameter, mask in self.rows:
                 parameter.mul_(mask)
+
+
+class Rising(Hook):
+    """Sparsity that rises while the network learns: masks are chosen anew from the weights that it has by then.
+
+    Args:
+        names: of the parameters.
+        reached: from epochs that are done to the part of the goal, 0 to 1, that is gone then; it never falls.
+        choose: from weights by name and that part to masks by name, True where a weight stays; zeros leave first.
+
+    Reference: Zhu and Gupta 2017, "To prune, or not to prune", section 3: masks change every so many steps, and weights that
+    were taken out stay out.
+    """
+
+    CHANGES = 16  # of the masks in one epoch, at most
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        reached: Callable[[float], float],
+        choose: Callable[[Mapping[str, torch.Tensor], float], Mapping[str, torch.Tensor]],
+    ) -> None:
+        self.names, self.reached, self.choose = names, reached, choose
+        self.done = 0.0
+        self.masks: dict[str, torch.Tensor] = {}
+
+    def start(self, moment: Moment) -> None:
+        held = dict(moment.module.named_parameters(remove_duplicate=False))
+        self.held = {name: held[name] for name in self.names}
+        self.after_step(moment)
+
+    def before_step(self, moment: Moment) -> None:
+        part = self.reached(moment.passed)
+        if part > self.done and (part >= 1 or moment.step % max(1, moment.steps // self.CHANGES) == 0):
+            found = self.choose({name: parameter.detach().cpu() for name, parameter in self.held.items()}, part)
+            self.done, self.masks = part, {name: mask & self.masks[name].cpu() if name in self.masks else mask for name, mask in found.items()}
+            self.after_step(moment)
+
+    def after_step(self, moment: Moment) -> None:
+        with torch.no_grad():
+            for name, mask in self.masks.items():
+                parameter = self.held[name]
+                self.masks[name] = mask.to(parameter.device)
+                parameter.mul_(self.masks[name])
+
+    def settled(self, moment: Moment) -> bool:
+        return self.done >= 1
+
+    def state(self) -> Any:
+        return [self.done, self.masks]
+
+    def restore(self, state: Any) -> None:
+        self.done, self.masks = state[0], dict(state[1])

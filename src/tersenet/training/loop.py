@@ -188,6 +188,7 @@ class Loop:
         self.moment = Moment(self.module, how, optimizer, self.steps)
         self.history: list[Epoch] = []
         self.best_epoch, self.loss = 0, 0.0
+        self.first = 0  # epochs before it were not yet what training is for (`Hook.settled`)
         self.settled = _snapshot(self.module)
         self.saved = time.monotonic()
         self._restore()
@@ -286,6 +287,8 @@ class Loop:
         loss = self.loss / self.steps
         rate = float(self.optimizer.param_groups[0]["lr"])
         better = self._better(metric)
+        if not all(hook.settled(moment) for hook in self.lesson.hooks):
+            self.first = len(self.history) + 1
         self.history.append(Epoch(moment.epoch + 1, loss, metric, rate))
         self.schedule.judge(loss if judge is None or metric is None else metric if judge.direction == "lower" else -metric)
         if better:
@@ -298,15 +301,16 @@ class Loop:
         judge = self.lesson.judge
         if judge is None or metric is None or self.how.keep == "last":
             return True
-        before = [entry.metric for entry in self.history if entry.metric is not None]
+        before = [entry.metric for entry in self.history[self.first :] if entry.metric is not None]
         return not before or (metric > max(before) if judge.direction == "higher" else metric < min(before))
 
     def _stopped(self) -> str:
         """Why training ends before its last epoch; "" where it goes on."""
         judge, patience = self.lesson.judge, self.how.patience
-        if judge is None or not patience or not self.history:
+        counted = self.history[self.first :]
+        if judge is None or not patience or not counted:
             return ""
-        values = [entry.metric if judge.direction == "higher" else -entry.metric for entry in self.history if entry.metric is not None]
+        values = [entry.metric if judge.direction == "higher" else -entry.metric for entry in counted if entry.metric is not None]
         best = values.index(max(values)) + 1
         waited = len(values) - best
         return f"{judge.metric} was no better for {waited} epochs" if waited >= patience else ""
@@ -358,7 +362,7 @@ class Loop:
             "machine": self.machine.state(),
             "hooks": [hook.state() for hook in self.lesson.hooks],
             "history": [asdict(entry) for entry in self.history],
-            "best": [self.best_epoch, self.settled],
+            "best": [self.best_epoch, self.first, self.settled],
         }
         buffer = io.BytesIO()
         torch.save(record, buffer)
@@ -378,7 +382,7 @@ class Loop:
         for hook, state in zip(self.lesson.hooks, record["hooks"], strict=True):
             hook.restore(state)
         self.history = [Epoch(**entry) for entry in record["history"]]
-        self.best_epoch, self.settled = record["best"]
+        self.best_epoch, self.first, self.settled = record["best"]
 
 
 def _steps(part: Part, size: int, fixed: bool, processes: int) -> int:
