@@ -103,9 +103,11 @@ def compress(
     _check_format_options(settings.options, targets)
     exporters = {target.name: table.exporter(target) for target in targets}
     network = load(model, weights=settings.weights, trust=settings.trust, length=settings.length)
+    others = {name: load(name, trust=settings.trust) for step in recipe.steps for name in step.networks()}
     bound = _bound(data, network, settings.seed)
     key = signature(
         model=network.fingerprint,
+        networks={name: other.fingerprint for name, other in others.items()},
         data=bound.fingerprint,
         recipe=recipe.to_json(),
         targets=[target.name for target in targets],
@@ -120,7 +122,7 @@ def compress(
     folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
     with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
-            _Journey(network, bound, targets, exporters, recipe, budget, settings, run).go()
+            _Journey(network, others, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)
 
 
@@ -178,6 +180,7 @@ class _Journey:
     """One run, from a loaded network to its folder."""
 
     network: Model
+    others: Mapping[str, Model]
     data: Data
     targets: list[Target]
     exporters: Mapping[str, Any]
@@ -201,7 +204,16 @@ class _Journey:
 
     def _compressed(self, tables: list[Capabilities]) -> tuple[list[StepResult], list[TrailEntry]]:
         """The recipe, step by step; finished steps are taken from the run's store."""
-        context = Context(tuple(tables), self.data.without_evaluation(), self.settings.seed, self._quality, self._progress, self.run.steps)
+        context = Context(
+            tuple(tables),
+            self.data.without_evaluation(),
+            self.settings.seed,
+            self._quality,
+            self._progress,
+            self.run.steps,
+            original=self.network,
+            networks=self.others,
+        )
         results: list[StepResult] = []
         trail: list[TrailEntry] = []
         for step in self.recipe.steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tersenet.errors import DataError, InputError, RecipeError, TersenetError, unknown
@@ -52,6 +52,8 @@ class Context:
         evaluate: a model's quality on the selection part.
         progress: called with (done, total, what).
         store: where long work keeps what it can go on from after an interruption (`tersenet.store.Store.draft`); None: it cannot.
+        original: the network as it came, before any step; None: a step is the first.
+        networks: those that steps name (`Step.networks`), by that name.
     """
 
     capabilities: tuple[Capabilities, ...] = ()
@@ -60,6 +62,8 @@ class Context:
     evaluate: Callable[[Model], float] | None = None
     progress: Progress = silent
     store: Store | None = None
+    original: Model | None = None
+    networks: Mapping[str, Model] = field(default_factory=dict)
 
     def require(self, part: str, step: str) -> Any:
         """A part of the data.
@@ -71,6 +75,16 @@ class Context:
         if found is None or len(found) == 0:
             raise DataError(f"{step} needs a {part} part, and these data have none; give one (tersenet.Data.from_arrays({part}=...)).")
         return found
+
+    def network(self, name: str, step: str) -> Model:
+        """A network that a step names.
+
+        Raises:
+            RecipeError: nobody has loaded it.
+        """
+        if name not in self.networks:
+            raise RecipeError(f"{step} needs the network {name!r}, and nobody has loaded it; give Context(networks={{{name!r}: a tersenet.Model}}).")
+        return self.networks[name]
 
 
 class Options(type):
@@ -116,6 +130,10 @@ class Step(metaclass=Options):
 
     def check(self) -> None:
         """Raise RecipeError where the options do not make sense."""
+
+    def networks(self) -> tuple[str, ...]:
+        """Networks that the step needs beside the one it is given, as `tersenet.load` takes them."""
+        return ()
 
     def run(self, model: Model, context: Context) -> StepResult:
         """Do it. `model` must come out as it went in."""

@@ -85,12 +85,12 @@ def learned(model: Model, module: torch.nn.Module) -> Model:
     return replace(model, graph=graph.eval(), plans=(), annotations=annotations)
 
 
-def ending(model: Model) -> str:
-    """What the network's first output is: "probabilities" (softmax), "probability" (a sigmoid for each), or "scores".
+def ending(model: Model, place: int = 0) -> str:
+    """What one of the network's outputs, the first unless told, is: "probabilities" (softmax), "probability" (a sigmoid for each), or "scores".
 
     Told by the operator that computes it, behind those that only move values. Logarithms of probabilities are scores.
     """
-    node = outputs(model.graph)[0]
+    node = outputs(model.graph)[place]
     while kind_of(node) in MOVEMENTS or "dropout" in aten_name(node):
         node = node.all_input_nodes[0]
     return {"softmax": "probabilities", "sigmoid": "probability", "hardsigmoid": "probability"}.get(kind_of(node), "scores")

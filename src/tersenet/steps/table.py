@@ -7,12 +7,13 @@ from typing import Any
 
 from tersenet.errors import RecipeError, unknown
 from tersenet.step import Step
+from tersenet.steps.distill import Distill
 from tersenet.steps.prune import Prune
 from tersenet.steps.quantize import Quantize
 from tersenet.steps.sparsify import Sparsify
 from tersenet.steps.train import Train
 
-STEPS: Mapping[str, type[Step]] = {"prune": Prune, "quantize": Quantize, "sparsify": Sparsify, "train": Train}
+STEPS: Mapping[str, type[Step]] = {"distill": Distill, "prune": Prune, "quantize": Quantize, "sparsify": Sparsify, "train": Train}
 
 
 def step_from_json(record: Any) -> Step:

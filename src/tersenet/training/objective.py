@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,26 @@ from torch.nn import functional
 from tersenet.errors import RecipeError
 
 if TYPE_CHECKING:
+    from tersenet.data.parts import Data
     from tersenet.data.tasks import Task
+    from tersenet.training.loop import Judge
 
 # (network, inputs, labels or None) -> the loss, a mean over the batch. Distillation is one that wraps another.
 Objective = Callable[[nn.Module, tuple[Tensor, ...], Tensor | None], Tensor]
 Loss = Callable[[Any, Any], Tensor]
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """An objective that can tell a better network from a worse one where no labels do."""
+
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
+        """The loss."""
+
+    def judge(self, data: Data) -> Judge | None:
+        """What judges on the selection part; None where that is empty."""
+
+
 # Below it a probability is taken for it: its logarithm stays a number of float32.
 SMALLEST = 1e-30
 
@@ -49,7 +64,7 @@ def loss_for(task: Task, ending: str = "scores", label_smoothing: float = 0.0) -
     if label_smoothing and task.kind != "classification":
         raise RecipeError(f"label_smoothing is for classification, and the task is {task.name}; leave it out.")
     if task.kind == "classification":
-        spelled = _SPELLED[ending]
+        spelled = SPELLED[ending]
         return lambda outputs, labels: classification(_single(outputs), labels, spelled, label_smoothing)
     if task.kind == "regression":
         return lambda outputs, labels: regression(_single(outputs), labels)
@@ -82,7 +97,7 @@ def regression(outputs: Tensor, labels: Any) -> Tensor:
 
 
 # From what a network's output is to logits: logarithms of probabilities are such; of one probability p, log(p / (1 - p)).
-_SPELLED: Mapping[str, Callable[[Tensor], Tensor]] = {
+SPELLED: Mapping[str, Callable[[Tensor], Tensor]] = {
     "scores": lambda outputs: outputs,
     "probabilities": lambda outputs: outputs.float().clamp_min(SMALLEST).log(),
     "probability": lambda outputs: torch.logit(outputs.float(), eps=1e-7),

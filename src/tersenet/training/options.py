@@ -80,7 +80,7 @@ class Training(metaclass=Options):
     processes: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "augmentation", _entries(self.augmentation))
+        object.__setattr__(self, "augmentation", entries(self.augmentation))
         try:
             check_fields(self, "training")
         except RecipeError:
@@ -138,7 +138,7 @@ class Training(metaclass=Options):
             raise RecipeError(f"decay_epochs goes with the schedules step and plateau, got {self.decay_epochs} with {self.schedule}.")
 
 
-def _entries(given: Any) -> Any:
+def entries(given: Any) -> Any:
     """One name, or a list of them; anything else is left for the check of types."""
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from tersenet.data.parts import Data
+from tersenet.data.tasks import Task
 from tersenet.errors import DataError, DivergedError
 from tersenet.graph.training import ending, learned, trainable
 from tersenet.measure.quality import evaluate
@@ -19,7 +20,7 @@ from tersenet.step import Context
 from tersenet.store import signature
 from tersenet.training.hooks import Hook, Masked
 from tersenet.training.loop import Judge, Lesson, Outcome, train
-from tersenet.training.objective import Objective, objective_for
+from tersenet.training.objective import Judging, Objective, objective_for
 from tersenet.training.options import Training
 
 
@@ -45,7 +46,7 @@ def tuned(
         step: that asks for it.
         also: all else that the outcome depends on (a teacher's fingerprint, a schedule), plain JSON; where it changes, training starts anew.
         hooks: what takes part beside.
-        objective: what it learns; None: the loss that goes with the task.
+        objective: what it learns; None: the loss that goes with the task. A `Judging` one tells the best epoch where there are no labels.
         module: what learns in the model's stead, its parameters under the same names; it may have more of them, and more outputs behind
             the model's own. None: the model's own graph.
 
@@ -63,13 +64,16 @@ def tuned(
     objective = objective or objective_for(data.task, ending(model), how.label_smoothing)
     key = signature(step=step, also=also, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
     module = trainable(model, how.dropout) if module is None else module
+    judge = judge_on(data, model)
+    if judge is None and isinstance(objective, Judging):
+        judge = objective.judge(data)
     lesson = Lesson(
         module,
         objective,
         part,
         how,
         model.inputs,
-        judge=judge_on(data, model),
+        judge=judge,
         hooks=[*_masked(model), *hooks],
         batch=model.batches_of(0),
         seed=context.seed,
@@ -89,9 +93,15 @@ def _masked(model: Model) -> list[Hook]:
     return [Masked(model.annotations.masks)] if model.annotations.masks else []
 
 
-def judge_on(data: Data, model: Model) -> Judge | None:
-    """Quality on the selection part; None where it has no samples, or no labels."""
-    if not len(data.selection) or data.selection.labels is None or not data.task.labelled:
+def judge_on(data: Data, model: Model, task: Task | None = None, reference: Any = None) -> Judge | None:
+    """Quality on the selection part; None where it has no samples, or no labels.
+
+    Args:
+        task: that judges in the stead of the data's own; one without labels goes with a reference.
+        reference: outputs that are taken for right.
+    """
+    judged = task or data.task
+    if not len(data.selection) or (reference is None and (data.selection.labels is None or not judged.labelled)):
         return None
 
     def value(module: nn.Module) -> float:
@@ -103,6 +113,6 @@ def judge_on(data: Data, model: Model) -> Judge | None:
             found = tuple(result.cpu().numpy()[: len(arrays[0])] for result in results[: len(model.outputs)])
             return found[0] if len(found) == 1 else found
 
-        return evaluate(run, data.selection, data.task, size=model.batches_of(256)).value
+        return evaluate(run, data.selection, judged, size=model.batches_of(256), reference=reference).value
 
-    return Judge(data.task.metric, data.task.direction, value)
+    return Judge(judged.metric, judged.direction, value)

@@ -1,0 +1,217 @@
+"""What a network learns of a teacher: the options, and the objective that they make.
+
+A step that trains in a way of its own learns from a teacher by one line. Its network, `module` of `tuned`, may be any that takes the model's inputs
+and returns the model's outputs first:
+
+    objective = distilled(Distillation(method="soft"), teacher, model, data.task)
+    tuned(model, context, training, objective=objective, module=module, also=teacher.fingerprint)
+
+It tells the best epoch too, where the selection part has no labels: by agreement with the teacher.
+
+Methods that look at layers change the module, so they are told of it: ``distilled(..., module=module)``, a module that `trainable` made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tersenet.data.parts import Data
+from tersenet.data.tasks import Task
+from tersenet.errors import InputError, RecipeError, unknown
+from tersenet.graph.training import ending
+from tersenet.model import Model
+from tersenet.numerics import distillation as numerics
+from tersenet.plain import check_fields
+from tersenet.step import Options
+from tersenet.training.loop import Judge
+from tersenet.training.objective import SPELLED, Loss, Objective, loss_for
+from tersenet.training.options import entries
+from tersenet.training.teacher import Teacher, agreement
+
+# What can be learned of a teacher, and the weight of each where none is given.
+METHODS: Mapping[str, float] = {"soft": 1.0, "decoupled": 1.0}
+OUTPUTS = ("", "scores", "values")
+
+
+@dataclass(frozen=True)
+class Distillation(metaclass=Options):
+    """What a network learns of a teacher, and how much of each.
+
+    Args:
+        method: what is learned, each as a name or name:weight: soft (the teacher's softened probabilities; of regression its outputs), decoupled
+            (the same, the target apart from the other classes).
+        temperature: that soft and decoupled divide logits by, above 0.
+        alpha: weight of the task's own loss, of the labels; 0: the teacher alone. Data without labels are learned from by the teacher alone.
+        others: of decoupled, the weight of what the teacher says of the classes that are not the target.
+        outputs: what the networks return: scores (classes are chosen by them) or values; told by the task unless given.
+    """
+
+    method: tuple[str, ...] = ("soft",)
+    temperature: float = 4.0
+    alpha: float = 0.1
+    others: float = 8.0
+    outputs: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", entries(self.method))
+        try:
+            check_fields(self, "distillation")
+        except RecipeError:
+            raise
+        except InputError as error:
+            raise RecipeError(str(error)) from error
+        self.check()
+
+    def check(self) -> None:
+        """Refuse options that make no sense."""
+        if not self.temperature > 0:
+            raise RecipeError(f"temperature must be above 0, got {self.temperature}; 1 leaves probabilities as they are, 4 is usual.")
+        for name in ("alpha", "others"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.outputs not in OUTPUTS:
+            raise RecipeError(unknown("kind of outputs", self.outputs, OUTPUTS[1:]))
+        if not self.method or not any(self.weights.values()):
+            raise RecipeError(f"distillation needs at least one method with a weight above 0; methods are {', '.join(METHODS)}.")
+        if self.outputs == "values" and "decoupled" in self.weights:
+            raise RecipeError("decoupled is about classes, and outputs are to be taken for values; use soft.")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Each method with its weight."""
+        return dict(_weighed(entry) for entry in self.method)
+
+
+def _weighed(entry: str) -> tuple[str, float]:
+    name, _, number = entry.partition(":")
+    if name not in METHODS:
+        raise RecipeError(unknown("method of distillation", name, METHODS))
+    try:
+        weight = float(number) if number else METHODS[name]
+    except ValueError as error:
+        raise RecipeError(f"a method is a name, or name:weight as in soft:0.5; got {entry!r}.") from error
+    if not 0 <= weight < float("inf"):
+        raise RecipeError(f"the weight of {name} must be 0 or more, got {number}.")
+    return name, weight
+
+
+def distilled(
+    how: Distillation, teacher: Model, student: Model, task: Task, *, loss: Loss | None = None, smoothing: float = 0.0, module: Any = None
+) -> Objective:
+    """What a network learns from a teacher and, where there are labels, from them.
+
+    ``alpha * (loss of labels) + sum of weight * (loss of a method)``. The teacher is asked about each batch as the student sees it, augmented
+    alike (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent", section 3.1).
+
+    Args:
+        how: the options.
+        teacher: stays as it is; its gradients are not computed.
+        student: the network that learns, or that the one that learns was made of.
+        task: what the labels are for.
+        loss: of outputs and labels, in the stead of the task's own.
+        smoothing: of labels.
+        module: what learns; needed, and given more outputs and parameters, where methods look at layers.
+
+    Raises:
+        ModelError: the teacher's inputs or outputs do not match.
+        RecipeError: a method that does not fit the task.
+    """
+    scores = [_are_scores(how, task, spelling) for spelling in (ending(student, place) for place in range(len(student.outputs)))]
+    if "decoupled" in how.weights and not all(scores):
+        raise RecipeError(f"decoupled is about classes, and the task is {task.name}; use soft, or say that outputs are scores.")
+    pairs = [_Pair(ending(student, place), ending(teacher, place), one) for place, one in enumerate(scores)]
+    return _Distilled(how, Teacher(teacher, student), pairs, loss or own_loss(task, student, smoothing))
+
+
+def own_loss(task: Task, student: Model, smoothing: float = 0.0) -> Loss | None:
+    """The task's loss of labels; None where it has none, or where the network has several outputs."""
+    return loss_for(task, ending(student), smoothing) if task.kind in ("classification", "regression") and len(student.outputs) == 1 else None
+
+
+def _are_scores(how: Distillation, task: Task, spelling: str) -> bool:
+    if how.outputs:
+        return how.outputs == "scores"
+    if task.kind == "own":  # nothing is known of it
+        return spelling != "scores"
+    return task.kind == "classification" or task.name == "agreement"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An output of both.
+
+    Args:
+        student, teacher: what each is (`ending`).
+        scores: whether classes are chosen by it.
+    """
+
+    student: str
+    teacher: str
+    scores: bool
+
+    def soft(self, how: Distillation, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        if not self.scores:
+            return nn.functional.mse_loss(student.float(), teacher.float())
+        rows = self._rows(student, teacher, labels)
+        return numerics.soft_labels(rows[0], rows[1], how.temperature)
+
+    def decoupled(self, how: Distillation, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        rows = self._rows(student, teacher, labels)
+        fit = labels is not None and labels.numel() == len(rows[1])
+        targets = labels.reshape(-1).long() if fit else rows[1].argmax(1)  # type: ignore[union-attr]
+        return numerics.decoupled(rows[0], rows[1], targets, how.temperature, how.others)
+
+    def _rows(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> list[Tensor]:
+        """(n, classes) logits of both, whatever the outputs' shape."""
+        both = [SPELLED[spelling](tensor).float() for spelling, tensor in ((self.student, student), (self.teacher, teacher))]
+        if "probability" in (self.student, self.teacher) or _one_a_label(student, labels):
+            return [torch.stack([torch.zeros_like(one), one], -1).reshape(-1, 2) for one in both]
+        axis = _class_axis(student, labels)
+        return [one.movedim(axis, -1).reshape(-1, one.shape[axis]) for one in both]
+
+
+def _one_a_label(outputs: Tensor, labels: Tensor | None) -> bool:
+    """Whether one number stands for two classes."""
+    if labels is not None and outputs.shape == labels.shape:
+        return True
+    return outputs.dim() == 1 or outputs.shape[1:].numel() == 1
+
+
+def _class_axis(outputs: Tensor, labels: Tensor | None) -> int:
+    """Where the classes are: the only axis with several sizes, or where labels have none; the last where no labels tell."""
+    wide = [axis for axis in range(1, outputs.dim()) if outputs.shape[axis] != 1]
+    if len(wide) == 1:
+        return wide[0]
+    if labels is not None and labels.dim() == outputs.dim() - 1 and outputs.shape[:-1] != labels.shape:
+        return 1
+    return outputs.dim() - 1
+
+
+class _Distilled:
+    """The objective of `distilled`."""
+
+    def __init__(self, how: Distillation, teacher: Teacher, pairs: Sequence[_Pair], loss: Loss | None) -> None:
+        self.how, self.teacher, self.pairs, self.loss = how, teacher, pairs, loss
+        self.weights = {name: weight for name, weight in how.weights.items() if weight}
+
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
+        results = network(*inputs)
+        results = list(results) if isinstance(results, tuple | list) else [results]
+        answers = self.teacher(inputs)
+        count = len(self.pairs)
+        total = torch.zeros((), device=inputs[0].device)
+        if labels is not None and self.loss is not None and self.how.alpha:
+            total = total + self.how.alpha * self.loss(results[0] if count == 1 else tuple(results[:count]), labels)
+        for name, weight in self.weights.items():
+            said = zip(self.pairs, results[:count], answers[:count], strict=True)
+            losses = [getattr(pair, name)(self.how, own, wanted, labels) for pair, own, wanted in said]
+            total = total + weight * torch.stack(losses).mean()
+        return total
+
+    def judge(self, data: Data) -> Judge | None:
+        return agreement(self.teacher, data)
