@@ -62,8 +62,8 @@ class Capabilities:
         reasons: kind -> why it has no integer kernel, where more can be said than "none".
         absent: kinds that the runtime cannot run at all, for its documentation; the exporter refuses them by name.
         integer_io: the file takes and returns integers unless asked otherwise.
-        channel_multiple: the number of channels that kernels like multiples of: XNNPACK's and MLAS's matrix kernels make 8 of them at once, on
-            AVX-512 and with ARM's dot products 16; a rest costs as much as a whole tile.
+        channel_multiple: the number of channels that kernels like multiples of, a power of two: as many as they make at once; a rest costs about as
+            much as a whole tile (`benchmarks/channels.py` measures it).
     """
 
     name: str

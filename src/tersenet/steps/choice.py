@@ -22,7 +22,8 @@ class Limits:
 
     Args:
         least: channels that stay at least.
-        multiple: the number of channels that kernels like multiples of; 1 leaves counts as they come.
+        multiple: the number of channels that kernels like multiples of; 1 leaves counts as they come. Groups narrower than two of it are rounded
+            to halves of it, or halves of these.
     """
 
     least: int = 1
@@ -31,15 +32,14 @@ class Limits:
     def keep(self, group: Group, wanted: float) -> int:
         """How many of a group's units stay where `wanted` are asked for.
 
-        Counts are rounded to the nearest multiple, but for groups that are narrower than two of them.
-
         >>> Limits(multiple=8).keep(Group("a", ("a",), tuple(range(64)), 1, "", 0, 0), 35.2)
         32
         """
         step = self.multiple // math.gcd(self.multiple, group.channels)
-        count = round(wanted / step) * step if group.width >= 2 * step else round(wanted)
-        least = max(math.ceil(self.least / group.channels), step if group.width >= 2 * step else 1)
-        return min(group.width, max(least, count))
+        while step > 1 and group.width < 2 * step:
+            step //= 2
+        count = max(step, round(wanted / step) * step, math.ceil(self.least / group.channels))
+        return min(group.width, count)
 
 
 def by_ratio(groups: Mapping[Group, float], scores: Scores, limits: Limits) -> list[int]:

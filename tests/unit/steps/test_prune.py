@@ -17,6 +17,7 @@ from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.steps.choice import Limits
 from tersenet.steps.scores import CRITERIA, scores
+from tersenet.targets import table
 
 
 def network(seed: int = 0) -> Model:
@@ -92,6 +93,17 @@ def test_counts_are_what_kernels_like():
     assert (width(result.model, "0"), width(result.model, "3")) == (19, 10)
     heads = Group("a", ("a",), tuple(range(12)), 64, "", 0, 0)
     assert Limits(multiple=8).keep(heads, 7.2) == 7
+    narrow = [Group("a", ("a",), tuple(range(width)), 1, "", 0, 0) for width in (64, 31, 16, 9, 4, 3)]
+    assert [Limits(multiple=16).keep(group, 0.6 * group.width) for group in narrow] == [32, 16, 8, 4, 2, 2]
+
+
+def test_several_runtimes_and_what_is_asked_for():
+    tables = tuple(Capabilities(f"fake{multiple}", {}, channel_multiple=multiple) for multiple in (4, 16))
+    assert width(Prune(ratio=0.3).apply(network(), Context(tables)).model, "0") == 16
+    assert width(Prune(ratio=0.3, multiple=4).apply(network(), Context(tables)).model, "0") == 24
+    found = {name: table.capabilities(target, "x86-avx2").channel_multiple for name, target in table.TARGETS.items()}
+    assert found == {"onnxruntime": 8, "litert": 16, "litert-micro": 4, "executorch": 16}
+    assert table.capabilities(table.find("onnxruntime"), "x86-avx512-vnni").channel_multiple == 16
 
 
 def test_some_layers_have_their_own_ratio_or_keep_all():

@@ -51,8 +51,14 @@ KERNELS = {
 
 ABSENT = frozenset({"avg_pool3d", "conv_transpose3d", "grid_sample", "max_pool3d", "resize_bicubic", "scatter"})
 
+# XNNPACK's integer matrix kernels make 16 channels at once on AVX-512 and with ARM's dot products (its kernels are named 16c4), 8 on AVX2 (8c8), of
+# which 16 is a multiple; the file chooses at run time. Measured on AVX-512 with VNNI (`benchmarks/channels.py`): 18 to 32 channels take 35 to 36 us,
+# 36 to 48 take 43 to 45, 52 to 64 take 52 to 54.
+TILE = 16
+
 LITERT = Capabilities(
     name="litert",
+    channel_multiple=TILE,
     absent=ABSENT,
     kernels=KERNELS,
     float_fuses={
@@ -169,6 +175,7 @@ MICRO_KERNELS = {
 }
 LITERT_MICRO = Capabilities(
     name="litert-micro",
+    channel_multiple=4,  # CMSIS-NN multiplies four neighbouring int8 at a time; not measured here
     kernels=MICRO_KERNELS | dict.fromkeys(("avg_pool2d", "avg_pool1d"), MICRO_MEAN),
     floats=frozenset(),
     reasons=MICRO_REASONS,

@@ -10,6 +10,10 @@ from tersenet.measure.cpu import instruction_sets
 
 # The instruction sets that its integer kernels are written for -> whether they add pairs of products in 16 bits.
 SATURATES = {"x86-avx2": True, "x86-avx512": True, "x86-avx-vnni": False, "x86-avx512-vnni": False, "arm64": False}
+# How many columns MLAS's integer matrix kernels make at once. On AVX2 sixteen, and eight where no more are left (QgemmU8X8KernelAvx2.S). On AVX-512
+# measured (`benchmarks/channels.py`, VNNI): 17 to 32 channels take 32 to 35 us, 33 to 48 take 40 to 43, 49 to 64 take 49 to 51; counts that are no
+# multiple of four take half as much again, for products are packed in fours. ARM's were not measured.
+COLUMNS = {"x86-avx512": 16, "x86-avx512-vnni": 16}
 
 CLIPS = ("relu", "relu6", "clamp", "clamp[-1,1]")
 FREE = Kernel()
@@ -61,7 +65,14 @@ def capabilities(cpu: str = "") -> Capabilities:
     name = cpu or this_cpu()
     if name not in SATURATES:
         raise RecipeError(unknown("instruction set of onnxruntime", name, SATURATES))
-    return Capabilities("onnxruntime", KERNELS, restricted_weights=False, saturating_pairs=SATURATES[name], reasons=REASONS)
+    return Capabilities(
+        "onnxruntime",
+        KERNELS,
+        restricted_weights=False,
+        saturating_pairs=SATURATES[name],
+        reasons=REASONS,
+        channel_multiple=COLUMNS.get(name, 8),
+    )
 
 
 def this_cpu() -> str:
