@@ -16,6 +16,7 @@ from tersenet.manifest import beside
 from tersenet.measure.environment import check_conditions
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
+from tersenet.measure.packing import packed_bytes
 from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
 from tersenet.measure.trial import try_out
@@ -120,6 +121,7 @@ def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, sampl
         "file": str(artifact.path),
         "target": target.name,
         "bytes": artifact.path.stat().st_size,
+        "packed_bytes": packed_bytes(artifact.path),
         "data": data.name,
         "quality": {"metric": data.task.metric, "value": scores.value, "n": scores.n},
         "peak_memory_bytes": memory,

@@ -16,6 +16,7 @@ from tersenet.layers import file_agreement
 from tersenet.measure.agreement import agreement
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.measure.memory import peak_memory
+from tersenet.measure.packing import packed_bytes
 from tersenet.measure.quality import Scores, compare, evaluate
 from tersenet.progress import Progress, silent
 from tersenet.record import Agreement, ArtifactRecord, FloatOperator, FloatTwin, Latency, Layer
@@ -84,7 +85,9 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
         path=pair.compressed.path.relative_to(folder).as_posix(),
         bytes=pair.compressed.path.stat().st_size,
         sha256=hashlib.sha256(pair.compressed.path.read_bytes()).hexdigest(),
-        twin=FloatTwin(pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory, plain_memory_is),
+        twin=FloatTwin(
+            pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory, plain_memory_is, packed_bytes(pair.plain.path)
+        ),
         seconds={"export": round(pair.seconds, 3), "measure": round(time.perf_counter() - start, 3)},
         operators=dict(placement.operators),
         delegated=placement.delegated,
@@ -100,6 +103,7 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
         layers=_layers(pair, expected),
         agreement=_agreement(expected, scores, rows, data),
         notes=_notes(pair, part, data),
+        packed_bytes=packed_bytes(pair.compressed.path),
     )
 
 

@@ -16,6 +16,7 @@ from tersenet.store import write_file
 from tersenet.target import Artifact
 
 FILE_NAME = "report.json"
+NOTABLE = 0.75  # of a file: what packs to less is said beside its size; dense weights of 8 bits pack to more
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class FloatTwin:
-    """The same runtime's file of the uncompressed network; `memory_is` as in `ArtifactRecord`."""
+    """The same runtime's file of the uncompressed network; `memory_is` and `packed_bytes` as in `ArtifactRecord`."""
 
     bytes: int
     quality: float | None = None
     latency_ms: Latency | None = None
     peak_memory_bytes: int | None = None
     memory_is: str | None = None
+    packed_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class ArtifactRecord:
         memory_is: ``arena``, ``planner`` or ``process growth``.
         bytes_moved: weights and activations read and written in one run, where time means nothing.
         notes: the exporter's sentences.
+        packed_bytes: of the file compressed for delivery (zlib, level 9); None in records of versions that did not measure it.
     """
 
     target: str
@@ -190,6 +193,12 @@ class ArtifactRecord:
     layers: tuple[Layer, ...] = ()
     agreement: Agreement | None = None
     notes: tuple[str, ...] = ()
+    packed_bytes: int | None = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the file gets notably smaller in delivery: its weights are sparse, shared or coarse."""
+        return self.packed_bytes is not None and self.packed_bytes <= NOTABLE * self.bytes
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import hurry
 from command_line import NETWORKS
 from tersenet.cli import main
 
@@ -77,6 +79,25 @@ def test_killed_while_it_prunes_and_learns_the_same_command_ends_with_the_same_f
     assert {"what": "conv", "why": "4 of 8 channels leave"} in trail[0]["changed"]
     assert [change["what"] for change in trail[0]["changed"]][-2:] == ["weights, round 1 of 2", "weights, round 2 of 2"]
     assert {"what": "conv", "why": "50.0 % of 36 weights are zero"} in trail[1]["changed"]
+
+
+def test_zeros_pack(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`packed_bytes` is what zlib makes of the very file, and the page and the table say it where zeros made it small."""
+    pytest.importorskip("onnxruntime")
+    hurry.hurry(monkeypatch)
+    (folder / "wide.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef wide():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 3)), (torch.zeros(2, 1, 8, 8),)\n"
+    )
+    Path("sparse.yaml").write_text("recipe:\n  - {step: sparsify, ratio: 0.9}\n  - {step: quantize}\n")
+    assert main(["compress", "wide.py:wide", "--data", "data.npz", "--recipe", "sparse.yaml", "--out", "out"]) == 0
+    assert "packed for delivery (zlib, level 9)" in capsys.readouterr().out
+    record = json.loads(Path("out/report.json").read_text())["artifacts"][0]
+    for file, packed in (("model", record["packed_bytes"]), ("model-float", record["float"]["packed_bytes"])):
+        assert packed == len(zlib.compress(Path(f"out/artifacts/onnxruntime/{file}.onnx").read_bytes(), 9))
+    assert record["packed_bytes"] < 0.5 * record["bytes"]
+    assert f"{record['packed_bytes']:,}" in Path("out/report.html").read_text()
+    sys.modules.pop("wide", None)
 
 
 @pytest.mark.parametrize(

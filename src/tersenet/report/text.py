@@ -143,6 +143,10 @@ def _notes(report: Report) -> Iterator[RenderableType]:
             moved = f" and moves {size(record.bytes_moved)}" if record.bytes_moved else ""
             work = f"one run takes {counted(report.model.macs)} MACs{moved}"
             yield Text(f"{record.target}: this machine's time says nothing of the device's; {work}.", "dim")
+    for record in report.records:
+        if record.packs:
+            twin = f", the float file {size(record.twin.packed_bytes)}" if record.twin.packed_bytes else ""
+            yield Text(f"{record.target}: packed for delivery (zlib, level 9) {size(record.packed_bytes)}{twin}.", "dim")
     yield from _origins(report)
 
 

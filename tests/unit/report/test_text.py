@@ -55,6 +55,15 @@ def test_a_record_of_bare_necessities(report: Report) -> None:
     assert "+1.50 ±0.50" in text
 
 
+def test_what_packs_well_is_said(report: Report) -> None:
+    dense = dataclasses.replace(report.records[0], packed_bytes=440_000)
+    assert "packed for delivery" not in to_text(dataclasses.replace(report, records=(dense,)), 200)
+    sparse = dataclasses.replace(dense, packed_bytes=150_000, twin=dataclasses.replace(dense.twin, packed_bytes=1_700_000))
+    assert "onnxruntime: packed for delivery (zlib, level 9) 150 kB, the float file 1.70 MB." in to_text(
+        dataclasses.replace(report, records=(sparse,)), 200
+    )
+
+
 def test_square_brackets_are_no_markup(report: Report) -> None:
     text = to_text(dataclasses.replace(report, warnings=("the layer [red]conv[/] and [/nothing]",)), 200)
     assert "! the layer [red]conv[/] and [/nothing]" in text
