@@ -27,7 +27,7 @@ class Distill(Step, Distillation):
         teacher: the network to learn from, as `tersenet.load` takes it; "": the network as it came, before any step of the recipe, or with a
             student the network that the step is given.
         student: the network that learns, as `tersenet.load` takes it; "": the one that the step is given.
-        method, temperature, alpha, others, outputs: as `Distillation` has them.
+        method, temperature, alpha, others, layers, outputs: as `Distillation` has them.
     """
 
     kind: ClassVar[str] = "distill"
@@ -38,7 +38,8 @@ class Distill(Step, Distillation):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "training", read_training(self.training))
-        object.__setattr__(self, "method", entries(self.method))
+        for name in ("method", "layers"):
+            object.__setattr__(self, name, entries(getattr(self, name)))
         super().__post_init__()
 
     def check(self) -> None:
@@ -58,7 +59,7 @@ def taught(step: Distill, model: Model, context: Context, loss: Loss | None = No
     student, teacher = roles(step, model, context)
     hard = loss or own_loss(data.task, student, step.training.label_smoothing)
     module = trainable(student, step.training.dropout)
-    objective = distilled(step, teacher, student, data.task, loss=hard, smoothing=step.training.label_smoothing, module=module)
+    objective = distilled(step, teacher, student, data.task, loss=hard, module=module, seed=context.seed)
     result, outcome = tuned(
         student,
         context,

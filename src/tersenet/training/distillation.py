@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from tersenet.data.parts import Data
 from tersenet.data.tasks import Task
@@ -28,13 +27,14 @@ from tersenet.model import Model
 from tersenet.numerics import distillation as numerics
 from tersenet.plain import check_fields
 from tersenet.step import Options
+from tersenet.training.features import LOSSES, Inside
 from tersenet.training.loop import Judge
 from tersenet.training.objective import SPELLED, Loss, Objective, loss_for
 from tersenet.training.options import entries
 from tersenet.training.teacher import Teacher, agreement
 
 # What can be learned of a teacher, and the weight of each where none is given.
-METHODS: Mapping[str, float] = {"soft": 1.0, "decoupled": 1.0}
+METHODS: Mapping[str, float] = {"soft": 1.0, "decoupled": 1.0, "features": 1.0, "attention": 10.0, "relations": 25.0}
 OUTPUTS = ("", "scores", "values")
 
 
@@ -44,10 +44,12 @@ class Distillation(metaclass=Options):
 
     Args:
         method: what is learned, each as a name or name:weight: soft (the teacher's softened probabilities; of regression its outputs), decoupled
-            (the same, the target apart from the other classes).
+            (the same, the target apart from the other classes), features (inner values), attention (where inner values are large), relations
+            (distances and angles between samples).
         temperature: that soft and decoupled divide logits by, above 0.
         alpha: weight of the task's own loss, of the labels; 0: the teacher alone. Data without labels are learned from by the teacher alone.
         others: of decoupled, the weight of what the teacher says of the classes that are not the target.
+        layers: pairs ``student:teacher`` of layers that features, attention and relations look at; found by size, name and order unless given.
         outputs: what the networks return: scores (classes are chosen by them) or values; told by the task unless given.
     """
 
@@ -55,10 +57,12 @@ class Distillation(metaclass=Options):
     temperature: float = 4.0
     alpha: float = 0.1
     others: float = 8.0
+    layers: tuple[str, ...] = ()
     outputs: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", entries(self.method))
+        object.__setattr__(self, "layers", entries(self.layers))
         try:
             check_fields(self, "distillation")
         except RecipeError:
@@ -80,11 +84,18 @@ class Distillation(metaclass=Options):
             raise RecipeError(f"distillation needs at least one method with a weight above 0; methods are {', '.join(METHODS)}.")
         if self.outputs == "values" and "decoupled" in self.weights:
             raise RecipeError("decoupled is about classes, and outputs are to be taken for values; use soft.")
+        if self.layers and not self.inner:
+            raise RecipeError(f"layers go with {', '.join(LOSSES)}, got {', '.join(self.method)}; leave them out.")
 
     @property
     def weights(self) -> dict[str, float]:
         """Each method with its weight."""
         return dict(_weighed(entry) for entry in self.method)
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The methods that look inside the networks."""
+        return tuple(name for name, weight in self.weights.items() if weight and name in LOSSES)
 
 
 def _weighed(entry: str) -> tuple[str, float]:
@@ -101,7 +112,15 @@ def _weighed(entry: str) -> tuple[str, float]:
 
 
 def distilled(
-    how: Distillation, teacher: Model, student: Model, task: Task, *, loss: Loss | None = None, smoothing: float = 0.0, module: Any = None
+    how: Distillation,
+    teacher: Model,
+    student: Model,
+    task: Task,
+    *,
+    loss: Loss | None = None,
+    smoothing: float = 0.0,
+    module: fx.GraphModule | None = None,
+    seed: int = 0,
 ) -> Objective:
     """What a network learns from a teacher and, where there are labels, from them.
 
@@ -116,16 +135,24 @@ def distilled(
         loss: of outputs and labels, in the stead of the task's own.
         smoothing: of labels.
         module: what learns; needed, and given more outputs and parameters, where methods look at layers.
+        seed: of those parameters.
 
     Raises:
         ModelError: the teacher's inputs or outputs do not match.
-        RecipeError: a method that does not fit the task.
+        RecipeError: a method that does not fit the task, or finds no layers to look at.
     """
     scores = [_are_scores(how, task, spelling) for spelling in (ending(student, place) for place in range(len(student.outputs)))]
     if "decoupled" in how.weights and not all(scores):
         raise RecipeError(f"decoupled is about classes, and the task is {task.name}; use soft, or say that outputs are scores.")
     pairs = [_Pair(ending(student, place), ending(teacher, place), one) for place, one in enumerate(scores)]
-    return _Distilled(how, Teacher(teacher, student), pairs, loss or own_loss(task, student, smoothing))
+    Teacher(teacher, student)  # before layers are looked at: it says what is wrong with the whole
+    inside = None
+    if how.inner:
+        if module is None:
+            raise RecipeError(f"{how.inner[0]} looks inside the network that learns, and this step lets nothing do so; take soft or decoupled.")
+        inside = Inside(how.inner, how.layers, (student, teacher), module, seed)
+    asked = Teacher(teacher, student, None if inside is None else inside.teacher)
+    return _Distilled(how, asked, pairs, inside, loss or own_loss(task, student, smoothing))
 
 
 def own_loss(task: Task, student: Model, smoothing: float = 0.0) -> Loss | None:
@@ -195,8 +222,8 @@ def _class_axis(outputs: Tensor, labels: Tensor | None) -> int:
 class _Distilled:
     """The objective of `distilled`."""
 
-    def __init__(self, how: Distillation, teacher: Teacher, pairs: Sequence[_Pair], loss: Loss | None) -> None:
-        self.how, self.teacher, self.pairs, self.loss = how, teacher, pairs, loss
+    def __init__(self, how: Distillation, teacher: Teacher, pairs: Sequence[_Pair], inside: Inside | None, loss: Loss | None) -> None:
+        self.how, self.teacher, self.pairs, self.inside, self.loss = how, teacher, pairs, inside, loss
         self.weights = {name: weight for name, weight in how.weights.items() if weight}
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
@@ -208,9 +235,12 @@ class _Distilled:
         if labels is not None and self.loss is not None and self.how.alpha:
             total = total + self.how.alpha * self.loss(results[0] if count == 1 else tuple(results[:count]), labels)
         for name, weight in self.weights.items():
-            said = zip(self.pairs, results[:count], answers[:count], strict=True)
-            losses = [getattr(pair, name)(self.how, own, wanted, labels) for pair, own, wanted in said]
-            total = total + weight * torch.stack(losses).mean()
+            if self.inside is not None and name in LOSSES:
+                found = self.inside.loss(name, results[count:], answers[count:])
+            else:
+                said = zip(self.pairs, results[:count], answers[:count], strict=True)
+                found = torch.stack([getattr(pair, name)(self.how, own, wanted, labels) for pair, own, wanted in said]).mean()
+            total = total + weight * found
         return total
 
     def judge(self, data: Data) -> Judge | None:

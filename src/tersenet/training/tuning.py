@@ -64,16 +64,13 @@ def tuned(
     objective = objective or objective_for(data.task, ending(model), how.label_smoothing)
     key = signature(step=step, also=also, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
     module = trainable(model, how.dropout) if module is None else module
-    judge = judge_on(data, model)
-    if judge is None and isinstance(objective, Judging):
-        judge = objective.judge(data)
     lesson = Lesson(
         module,
         objective,
         part,
         how,
         model.inputs,
-        judge=judge,
+        judge=_judge(data, model, objective),
         hooks=[*_masked(model), *hooks],
         batch=model.batches_of(0),
         seed=context.seed,
@@ -87,6 +84,11 @@ def tuned(
         error.model = None if error.model is None else learned(model, module)
         raise
     return learned(model, module), outcome
+
+
+def _judge(data: Data, model: Model, objective: Objective) -> Judge | None:
+    usual = judge_on(data, model)
+    return objective.judge(data) if usual is None and isinstance(objective, Judging) else usual
 
 
 def _masked(model: Model) -> list[Hook]:
