@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from tersenet.graph.shrink import shrink
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
 from tersenet.steps import schedule as schedules
+from tersenet.steps.adaptive import Cuts, Goal, adapted
 from tersenet.steps.choice import Limits, by_ratio, by_threshold, until
 from tersenet.steps.rounds import fine_tuned
 from tersenet.steps.schedule import ONE_SHOT, Schedule, pairs_of, rounds
@@ -22,6 +24,7 @@ from tersenet.steps.scores import CRITERIA, Scores, scores
 from tersenet.training.options import Training, read_training
 
 SCOPES = ("layer", "global")
+RATIOS = ("given", "adaptive")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Prune(Step):
         least: channels that stay in each layer at least.
         multiple: channel counts are rounded to multiples of it; 0: of what the runtimes' kernels like. 1 leaves them as they come.
         heads: of attention whole heads leave; else the same channels of every head.
+        ratios: given; or adaptive: each group's ratio comes from what its loss was measured to cost (`tersenet.sensitivity`), so that `macs` or
+            `parameters` leave where it costs least, or as many channels as `max_drop` permits.
+        max_drop: with adaptive ratios, instead of `macs` and `parameters`: points of the task's metric (percent of an unbounded one) that the
+            network may lose before it is trained again.
         training: fine-tuning behind every cut; a `Training`, or a mapping of its options, whose epochs are all that there are. None: no training.
         schedule: over these epochs, channels leaving between them: one-shot (all at the start); iterative or iterative:ROUNDS (equal parts,
             each with its share of the epochs); polynomial or polynomial:BEGIN:END (epochs, BEGIN to END; much at first, less and less);
@@ -63,6 +70,8 @@ class Prune(Step):
     least: int = 1
     multiple: int = 0
     heads: bool = True
+    ratios: str = "given"
+    max_drop: float = 0.0
     training: Training | None = None
     schedule: Schedule = ONE_SHOT
 
@@ -72,7 +81,7 @@ class Prune(Step):
         object.__setattr__(self, "schedule", pairs_of(self.schedule))
         if isinstance(self.layers, Mapping):
             object.__setattr__(self, "layers", tuple(self.layers.items()))
-        if not (self.ratio or self.macs or self.parameters or self.layers):
+        if not (self.ratio or self.macs or self.parameters or self.max_drop or self.layers):
             object.__setattr__(self, "ratio", schedules.last_share(self.schedule, self.ratio))
         super().__post_init__()
 
@@ -85,14 +94,23 @@ class Prune(Step):
         for name, share in (*asked.items(), *self.layers):
             if not 0 <= share < 1:
                 raise RecipeError(f"what prune takes away ({name}) must be a share of at least 0 and less than 1, got {share:g}.")
-        given = [name for name, share in asked.items() if share]
+        given = [name for name, share in asked.items() if share] + ["max_drop"] * bool(self.max_drop)
         if len(given) > 1:
             raise RecipeError(f"prune takes one of ratio, macs and parameters, got {' and '.join(given)}.")
+        self._check_ratios(given)
         if not given and not self.layers:
             raise RecipeError("prune needs to be told how much leaves: ratio, macs or parameters (of all layers), or layers (of some).")
         if self.least < 1 or self.multiple < 0:
             raise RecipeError(f"least must be at least 1 and multiple at least 0, got {self.least} and {self.multiple}.")
         schedules.check(self.schedule, self.training, max(asked.values()), whole_epochs=True)
+
+    def _check_ratios(self, given: Sequence[str]) -> None:
+        if self.ratios not in RATIOS:
+            raise RecipeError(unknown("ratios", self.ratios, RATIOS))
+        if self.max_drop < 0 or (self.max_drop and self.ratios == "given"):
+            raise RecipeError(f"max_drop is at least 0 and goes with ratios adaptive, got {self.max_drop:g} with {self.ratios}.")
+        if self.ratios == "adaptive" and (given in ([], ["ratio"]) or self.scope != "layer"):
+            raise RecipeError("adaptive ratios need one of macs, parameters and max_drop, and no ratio and no scope: they are each layer's own.")
 
     def run(self, model: Model, context: Context) -> StepResult:
         if model.plans:
@@ -102,6 +120,9 @@ class Prune(Step):
         start = found = dependencies(model, heads=self.heads)
         ratios, left = self._ratios(start), [0] * len(start.groups)
         learned: list[Change] = []
+        if self.ratios == "adaptive":
+            ratios, change = self._adapted(start, ratios, context)
+            learned.append(change)
         for part in rounds(self.schedule, self.training):
             if part.number > 1:
                 found = dependencies(model, heads=self.heads)
@@ -135,6 +156,16 @@ class Prune(Step):
                 ratios.pop(group, None)
         return ratios
 
+    def _adapted(self, found: Dependencies, ratios: Mapping[Group, float | None], context: Context) -> tuple[dict[Group, float | None], Change]:
+        """Ratios for groups that have none."""
+        goal = Goal("parameters" if self.parameters else "macs", self.macs or self.parameters, self.max_drop)
+        free = [group for group, ratio in ratios.items() if ratio is None]
+        step = json.dumps(replace(self, training=None, schedule=ONE_SHOT).to_json(), sort_keys=True)
+        score, limits = scores(found, self.criterion, context), self._limits(context)
+        fixed = by_ratio({group: ratio for group, ratio in ratios.items() if ratio}, score, limits)
+        own, change = adapted(found, Cuts(free, score, limits, fixed), goal, context, step)
+        return {**ratios, **own}, change
+
     def _chosen(self, cut: Cut, ratios: Mapping[Group, float | None], context: Context) -> list[int]:
         """Units of `cut.found` that leave, so that of the network at the start as much is gone as the round is to reach."""
         found, limits = cut.found, self._limits(context)
@@ -151,6 +182,8 @@ class Prune(Step):
                 list(others.values()), score, float(np.quantile(_all(others.values(), score), much)) if much < 1 else np.inf, limits
             )
 
+        if self.ratios == "adaptive":
+            return fixed
         for cost, goal, what in (("macs", self.macs, "multiply-accumulates"), ("parameters", self.parameters, "parameters")):
             if goal:
                 whole, left = (getattr(one, cost)(one.everything) for one in (cut.start, found))
@@ -209,5 +242,7 @@ def _changes(start: Dependencies, left: Sequence[int], last: Dependencies, gone:
 
 def _skipped(found: Dependencies, ratios: Mapping[Group, Any]) -> Iterator[Change]:
     for group in found.groups:
+        if ratios.get(group) == 0:
+            yield Change(group.name, "to lose some would cost more than elsewhere, or it has a ratio of 0")
         if group not in ratios:
             yield Change(group.name, group.why or ("it has one channel, or one head, alone" if group.width == 1 else "it was asked to keep them"))
