@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 FACE = {
     "compress": "tersenet.journey",
     "fit": "tersenet.fitting",
+    "distill": "tersenet.fitting",
     "evaluate": "tersenet.evaluation",
     "inspect_model": "tersenet.inspection",
     "Settings": "tersenet.journey",
@@ -34,6 +35,7 @@ FACE = {
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
     "Train": "tersenet.steps.train",
+    "Distill": "tersenet.steps.distill",
     "Training": "tersenet.training.options",
     "Report": "tersenet.record",
     "Artifact": "tersenet.target",

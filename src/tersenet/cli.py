@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import click
 import tersenet
 from tersenet.bars import Bars
 from tersenet.errors import WITHOUT_TORCH, TersenetError
+from tersenet.training.methods import Distillation
 from tersenet.training.options import Training
 
 if TYPE_CHECKING:  # a report is loaded with everything that it draws on
@@ -89,27 +90,41 @@ def _settings(options: dict[str, Any], progress: Bars) -> Any:
     return tersenet.Settings(options=asked, progress=progress, length=options["length"] or 0, **chosen)
 
 
-def _of_training(command: Any) -> Any:
-    """Give a command an option for each of `Training`, in its words."""
-    said = dict(re.findall(r"^    (\w+): (.+?)(?=^    \w+:|\Z)", (getdoc(Training) or "").partition("Args:\n")[2], re.M | re.S))
-    for entry in reversed(dataclasses.fields(Training)):
-        usual = entry.default
-        kind = "" if isinstance(usual, bool) or usual in ("", None, ()) else f"  [default: {usual}]"
-        how: dict[str, Any] = {"help": " ".join(said[entry.name].split()) + kind, "default": None}
-        if isinstance(usual, bool):
-            how["is_flag"] = True
-        elif isinstance(usual, tuple):
-            how["multiple"] = True
-        else:
-            how["type"] = float if usual is None else type(usual)
-        command = click.option(f"--{entry.name.replace('_', '-')}", entry.name, **how)(command)
-    return command
+def _options_of(kind: type) -> Callable[[Any], Any]:
+    """Gives a command an option for each that a frozen value has, in its words."""
+    said = dict(re.findall(r"^    (\w+): (.+?)(?=^    \w+:|\Z)", (getdoc(kind) or "").partition("Args:\n")[2], re.M | re.S))
+
+    def give(command: Any) -> Any:
+        for entry in reversed(dataclasses.fields(kind)):
+            command = _option_of(entry, said[entry.name])(command)
+        return command
+
+    return give
+
+
+def _option_of(entry: dataclasses.Field[Any], said: str) -> Any:
+    usual = entry.default
+    shown = ", ".join(usual) if isinstance(usual, tuple) else usual
+    kind = "" if isinstance(usual, bool) or shown in ("", None) else f"  [default: {shown}]"
+    how: dict[str, Any] = {"help": " ".join(said.split()) + kind, "default": None}
+    if isinstance(usual, bool):
+        how["is_flag"] = True
+    elif isinstance(usual, tuple):
+        how["multiple"] = True
+    else:
+        how["type"] = float if usual is None else type(usual)
+    return click.option(f"--{entry.name.replace('_', '-')}", entry.name, **how)
+
+
+def _chosen(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a frozen value's options."""
+    return {entry.name: options[entry.name] for entry in dataclasses.fields(kind) if options[entry.name] not in (None, ())}
 
 
 @tersenet_command.command(epilog=MODEL)
 @click.argument("model")
 @click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
-@_of_training
+@_options_of(Training)
 @click.option("--from-scratch", is_flag=True, help="from random weights")
 @click.option("--exchange", multiple=True, help="activations that become others first: a pair such as silu:hardswish, or cheap; several times")
 @click.option("--to", "targets", multiple=True, help="a runtime whose kernels decide what is cheap; may be given several times")
@@ -122,10 +137,37 @@ def _of_training(command: Any) -> Any:
 def train(model: str, source: str, targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Train or fine-tune MODEL, and judge it before and after."""
     network = tersenet.load(model, weights=options["weights"], trust=options["trust"], length=options["length"] or 0)
-    named = {entry.name: options[entry.name] for entry in dataclasses.fields(Training) if options[entry.name] not in (None, ())}
-    step = tersenet.Train(Training(**named), exchange=options["exchange"], from_scratch=options["from_scratch"])
+    step = tersenet.Train(Training(**_chosen(Training, options)), exchange=options["exchange"], from_scratch=options["from_scratch"])
     with Bars() as progress:
         found = tersenet.fit(network, source, step, to=targets, out=options["out"], seed=options["seed"], progress=progress)
+    _print(found.record if as_json else _trained(found), as_json)
+    return DONE
+
+
+@tersenet_command.command(epilog=MODEL)
+@click.argument("model")
+@click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
+@click.option("--teacher", default="", metavar="MODEL", help="the network that MODEL learns from")
+@click.option("--student", default="", metavar="MODEL", help="the network that learns from MODEL, and takes its place")
+@_options_of(Distillation)
+@_options_of(Training)
+@click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for a MODEL that comes from code")
+@click.option("--length", type=click.IntRange(1), default=None, help="as in compress")
+@click.option("--out", default=None, type=click.Path(), help="folder of the result")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--trust", is_flag=True, help="read files that would run code that came with them")
+@click.option("--json", "as_json", is_flag=True, help="print the record alone")
+def distill(model: str, source: str, teacher: str, student: str, as_json: bool, **options: Any) -> int:
+    """Let MODEL learn from a teacher, or a student from MODEL, and judge it before and after."""
+    if bool(teacher) == bool(student):
+        raise click.UsageError("give --teacher, a network that MODEL learns from, or --student, one that learns from MODEL.")
+    training = Training(**_chosen(Training, options))
+    step = tersenet.Distill(**_chosen(Distillation, options), training=training, teacher=teacher or model)
+    given = tersenet.load(model, weights=options["weights"], trust=options["trust"], length=options["length"] or 0)
+    other = tersenet.load(teacher or student, trust=options["trust"])
+    learner, teaching = (given, other) if teacher else (other, given)
+    with Bars() as progress:
+        found = tersenet.distill(learner, source, step, teacher=teaching, out=options["out"], seed=options["seed"], progress=progress)
     _print(found.record if as_json else _trained(found), as_json)
     return DONE
 
@@ -137,6 +179,8 @@ def _trained(found: Any) -> dict[str, Any]:
     quality = (
         {} if after is None else {after["metric"]: f"{record['before']:.4g} before, {after['value']:.4g} after ({after['n']} evaluation samples)"}
     )
+    if record.get("teacher"):
+        quality["teacher"] = f"{record['teacher']['name']}, {record['teacher']['value']:.4g}"
     epochs = [{name: entry[name] for name in ("epoch", "loss", "metric")} for entry in record["history"]]
     left = {"left": [f"{entry['what']}: {entry['why']}" for entry in record["skipped"]]} if record["skipped"] else {}
     done = [f"{entry['what']}: {entry['why']}" for entry in record["changed"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,25 @@ import tersenet
 from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
-from tersenet.data.tasks import Task
+from tersenet.data.tasks import Task, unlabelled
 from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
 from tersenet.journey import last_good_beside
 from tersenet.measure.environment import check_conditions, environment
-from tersenet.measure.quality import compare, evaluate
+from tersenet.measure.quality import compare, evaluate, outputs_of
 from tersenet.model import Model
 from tersenet.plain import to_plain
 from tersenet.progress import Progress, silent
 from tersenet.recipe import Recipe
-from tersenet.step import Context
+from tersenet.step import Context, StepResult
+from tersenet.steps.distill import Distill, roles, taught
 from tersenet.steps.train import Train, learn
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.targets import table
+from tersenet.training.loop import Outcome
 from tersenet.training.objective import Loss
 from tersenet.training.options import Training
+from tersenet.training.teacher import AGREEMENT, Teacher
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,7 @@ def fit(
     check_conditions(1, seed)
     step = training if isinstance(training, Train) else Train(training or Training())
     network = load(model)
-    record = network.provenance.get("processing")
-    processing = None if record is None else Processing.from_json(record)
-    bound = sources.load(data, network.inputs, seed, processing=processing).bind(network.inputs, network.outputs)
+    bound = _bound(data, network, seed)
     names = [to] if isinstance(to, str) else to
     tables = tuple(table.capabilities(table.find(name)) for name in dict.fromkeys(names))
     context = Context(tables, bound.without_evaluation(), seed, progress=progress)
@@ -91,46 +92,136 @@ def fit(
         train=step.to_json(),
         model=network.fingerprint,
         data=bound.fingerprint,
-        loss=None if loss is None else Task.own(loss, "loss", "lower").identity(),
+        loss=_identity(loss),
         targets=list(names),
         seed=seed,
         versions=environment()["versions"],
     )
-    folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
+    return _kept(_Work(step, network, network, bound, context, lambda told: learn(step, network, told, loss)), key, out)
+
+
+def distill(
+    model: Any,
+    data: Any,
+    training: Training | Distill | None = None,
+    *,
+    teacher: Any = None,
+    loss: Loss | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Fitted:
+    """Let a network learn from a teacher. Arguments as `fit` takes them, and:
+
+    Args:
+        model: the network that learns; where the step names a student, that learns, and this one teaches.
+        training: how; a step `Distill` says too what of the teacher is learned, and may name it.
+        teacher: the network that `model` learns from: a `Model`, or anything that `tersenet.load` takes.
+
+    Raises:
+        ModelError: inputs or outputs of both do not match.
+        RecipeError: neither a teacher nor a student, or both.
+    """
+    check_conditions(1, seed)
+    step = training if isinstance(training, Distill) else Distill(training=training or Training())
+    network, networks = load(model), {}
+    if teacher is not None:
+        found = load(teacher)
+        step = replace(step, teacher=step.teacher or (str(teacher) if isinstance(teacher, str | Path) else found.name))
+        networks[step.teacher] = found
+    networks |= {name: load(name) for name in step.networks() if name not in networks}
+    learner, taught_by = roles(step, network, Context(networks=networks))
+    bound = _bound(data, learner, seed, network)
+    context = Context((), bound.without_evaluation(), seed, progress=progress, networks=networks)
+    key = signature(
+        distill=step.to_json(),
+        models=[one.fingerprint for one in (network, learner, taught_by)],
+        data=bound.fingerprint,
+        loss=_identity(loss),
+        seed=seed,
+        versions=environment()["versions"],
+    )
+    return _kept(_Work(step, learner, taught_by, bound, context, lambda told: taught(step, network, told, loss)), key, out)
+
+
+def _bound(data: Any, network: Model, seed: int, other: Model | None = None) -> Data:
+    """Data as a network takes them; what the source says of processing counts, or where it says nothing, what another's does."""
+    known = [one.provenance.get("processing") for one in (network, other) if one is not None]
+    record = next((one for one in known if one is not None), None)
+    processing = None if record is None else Processing.from_json(record)
+    return sources.load(data, network.inputs, seed, processing=processing).bind(network.inputs, network.outputs)
+
+
+def _identity(loss: Loss | None) -> list[str] | None:
+    return None if loss is None else Task.own(loss, "loss", "lower").identity()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A step that learns, and all that it is done with.
+
+    Args:
+        step: what is done.
+        network: that learns.
+        teacher: that it learns from; itself where there is none.
+        data: all parts.
+        context: that the step sees.
+        learn: does it.
+    """
+
+    step: Train | Distill
+    network: Model
+    teacher: Model
+    data: Data
+    context: Context
+    learn: Callable[[Context], tuple[StepResult, Outcome]]
+
+
+def _kept(work: _Work, key: str, out: str | Path | None) -> Fitted:
+    """The work, done or answered from its folder."""
+    folder = Path(out) if out is not None else Path("runs") / f"{work.network.name}-{key[:8]}"
     with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
-            learned, record = _fitted(step, network, bound, replace(context, store=run.steps), loss)
-            _write(learned, record, step, run)
+            result, outcome = work.learn(replace(work.context, store=run.steps))
+            _write(result.model, _record(work, result, outcome), work.step, run)
     return Fitted(load(folder / "model.pt2"), json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
 
 
-def _fitted(step: Train, network: Model, data: Data, context: Context, loss: Loss | None) -> tuple[Model, dict[str, Any]]:
-    result, outcome = learn(step, network, context, loss)
-    record = {
+def _record(work: _Work, result: StepResult, outcome: Outcome) -> dict[str, Any]:
+    return {
         "tersenet": tersenet.__version__,
-        "model": network.name,
-        "data": data.to_json(),
-        "seed": context.seed,
-        "train": step.to_json(),
+        "model": work.network.name,
+        "data": work.data.to_json(),
+        "seed": work.context.seed,
+        work.step.kind: work.step.to_json(),
         "history": to_plain(outcome.history),
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
         "changed": to_plain(result.changed),
         "skipped": to_plain(result.skipped),
-        **_judged(network, result.model, data),
+        **_judged(work, result.model),
     }
-    return result.model, record
 
 
-def _judged(network: Model, learned: Model, data: Data) -> dict[str, Any]:
-    """Quality on the evaluation part of the network as it came, and as it is; nothing where no labels judge."""
-    if not len(data.evaluation) or data.evaluation.labels is None or not data.task.labelled:
-        return {"before": None, "after": None}
-    before, after = (evaluate(model, data.evaluation, data.task, size=model.batches_of(64)) for model in (network, learned))
-    return {"before": before.value, "after": to_plain(compare(before, after, data.task))}
+def _judged(work: _Work, learned: Model) -> dict[str, Any]:
+    """Quality on the evaluation part of the network as it came, and as it is, and of a teacher; nothing where nobody judges."""
+    part, task, network = work.data.evaluation, work.data.task, work.network
+    size, reference = network.batches_of(64), None
+    taught_by: dict[str, Any] | None = None
+    if len(part) and work.teacher is not network:
+        asked = Teacher(work.teacher, network)
+        if part.labels is None or not task.labelled:
+            reference, task = outputs_of(asked.answers, part, size)[0], replace(unlabelled(task), metric=AGREEMENT)
+        taught_by = {"name": work.teacher.name, "fingerprint": work.teacher.fingerprint}
+        taught_by["value"] = evaluate(asked.answers, part, task, size=size, reference=reference).value
+    said = {} if work.teacher is network else {"teacher": taught_by}
+    if not len(part) or (reference is None and (part.labels is None or not task.labelled)):
+        return {"before": None, "after": None, **said}
+    before, after = (evaluate(model, part, task, size=size, reference=reference) for model in (network, learned))
+    return {"before": before.value, "after": to_plain(compare(before, after, task)), **said}
 
 
-def _write(learned: Model, record: dict[str, Any], step: Train, run: Run) -> None:
+def _write(learned: Model, record: dict[str, Any], step: Train | Distill, run: Run) -> None:
     run.steps.clear()
     save(learned, run.work / "model.pt2")
     write_file(run.work / "recipe.json", json.dumps(Recipe([step]).to_json(), indent=1) + "\n")

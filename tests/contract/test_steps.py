@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import pytest
 
-from tersenet import Override, Quantize, Train, Training
+from tersenet import Distill, Override, Quantize, Train, Training
 from tersenet.errors import TersenetError
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
-from tersenet.testing.step import BrokenPromise, check_step
+from tersenet.testing.networks import small_convolutional
+from tersenet.testing.step import FAKE_TABLE, BrokenPromise, _data, check_step
 
 QUANTIZED = [
     Quantize(),
@@ -36,6 +37,18 @@ TRAINED = [
 @pytest.mark.parametrize("step", TRAINED, ids=range(len(TRAINED)))
 def test_train(step):
     check_step(step)
+
+
+TAUGHT = [
+    Distill(training=Training(epochs=2, batch_size=16)),
+    Distill(("decoupled", "features:0.5"), 2.0, alpha=0.5, others=2.0, training=Training(epochs=1, augmentation=("flip",), average="ema")),
+    Distill(("attention", "relations"), layers=("stem:stem", "pool"), alpha=0.0, training=Training(epochs=1, optimizer="sgd")),
+]
+
+
+@pytest.mark.parametrize("step", TAUGHT, ids=range(len(TAUGHT)))
+def test_distill(step):
+    check_step(step, context=Context((FAKE_TABLE,), _data(), original=small_convolutional(seed=4)))
 
 
 @dataclass(frozen=True)

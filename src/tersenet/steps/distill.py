@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from tersenet.errors import RecipeError
+from tersenet.errors import ModelError, RecipeError
 from tersenet.graph.training import trainable
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
-from tersenet.training.distillation import Distillation, distilled, own_loss
+from tersenet.training.distillation import distilled, own_loss
 from tersenet.training.loop import Outcome
+from tersenet.training.methods import Distillation
 from tersenet.training.objective import Loss
 from tersenet.training.options import Training, entries, read_training
 from tersenet.training.teacher import AGREEMENT
@@ -44,11 +45,18 @@ class Distill(Step, Distillation):
 
     def check(self) -> None:
         Distillation.check(self)
+        if self.teacher and self.student:
+            raise RecipeError(
+                f"distill takes a teacher or a student, got both ({self.teacher}, {self.student}): a student learns from the network that the step "
+                "is given, so give it the teacher."
+            )
 
     def networks(self) -> tuple[str, ...]:
         return tuple(name for name in (self.teacher, self.student) if name)
 
     def run(self, model: Model, context: Context) -> StepResult:
+        if self.student:
+            _check_inputs(context.network(self.student, "distill"), model)
         return taught(self, model, context)[0]
 
 
@@ -72,6 +80,15 @@ def taught(step: Distill, model: Model, context: Context, loss: Loss | None = No
     metric = AGREEMENT if judge_on(data, student) is None else data.task.metric
     changed = _learned(step, outcome, teacher, student, metric)
     return StepResult(result, tuple(changed), tuple(_left(step, student, outcome, part.labels is not None, hard is not None))), outcome
+
+
+def _check_inputs(student: Model, model: Model) -> None:
+    """Later steps, and the files, are fed what the network of the run takes."""
+    several = len(model.inputs) > 1
+    taken = [[(spec.name if several else "", spec.shape[1:], spec.dtype) for spec in one.inputs] for one in (student, model)]
+    if taken[0] != taken[1]:
+        shown = [", ".join(f"{name} {dtype} {shape}".strip() for name, shape, dtype in specs) for specs in taken]
+        raise ModelError(f"in a recipe a student must take what the network takes, {shown[1]}, and takes {shown[0]}.")
 
 
 def roles(step: Distill, model: Model, context: Context) -> tuple[Model, Model]:

@@ -1,4 +1,4 @@
-"""What a network learns of a teacher: the options, and the objective that they make.
+"""The objective of a network that learns from a teacher.
 
 A step that trains in a way of its own learns from a teacher by one line. Its network, `module` of `tuned`, may be any that takes the model's inputs
 and returns the model's outputs first:
@@ -13,7 +13,7 @@ Methods that look at layers change the module, so they are told of it: ``distill
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,94 +21,15 @@ from torch import Tensor, fx, nn
 
 from tersenet.data.parts import Data
 from tersenet.data.tasks import Task
-from tersenet.errors import InputError, RecipeError, unknown
+from tersenet.errors import RecipeError
 from tersenet.graph.training import ending
 from tersenet.model import Model
 from tersenet.numerics import distillation as numerics
-from tersenet.plain import check_fields
-from tersenet.step import Options
-from tersenet.training.features import LOSSES, Inside
+from tersenet.training.features import Inside
 from tersenet.training.loop import Judge
+from tersenet.training.methods import INSIDE, Distillation
 from tersenet.training.objective import SPELLED, Loss, Objective, loss_for
-from tersenet.training.options import entries
 from tersenet.training.teacher import Teacher, agreement
-
-# What can be learned of a teacher, and the weight of each where none is given.
-METHODS: Mapping[str, float] = {"soft": 1.0, "decoupled": 1.0, "features": 1.0, "attention": 10.0, "relations": 25.0}
-OUTPUTS = ("", "scores", "values")
-
-
-@dataclass(frozen=True)
-class Distillation(metaclass=Options):
-    """What a network learns of a teacher, and how much of each.
-
-    Args:
-        method: what is learned, each as a name or name:weight: soft (the teacher's softened probabilities; of regression its outputs), decoupled
-            (the same, the target apart from the other classes), features (inner values), attention (where inner values are large), relations
-            (distances and angles between samples).
-        temperature: that soft and decoupled divide logits by, above 0.
-        alpha: weight of the task's own loss, of the labels; 0: the teacher alone. Data without labels are learned from by the teacher alone.
-        others: of decoupled, the weight of what the teacher says of the classes that are not the target.
-        layers: pairs ``student:teacher`` of layers that features, attention and relations look at; found by size, name and order unless given.
-        outputs: what the networks return: scores (classes are chosen by them) or values; told by the task unless given.
-    """
-
-    method: tuple[str, ...] = ("soft",)
-    temperature: float = 4.0
-    alpha: float = 0.1
-    others: float = 8.0
-    layers: tuple[str, ...] = ()
-    outputs: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "method", entries(self.method))
-        object.__setattr__(self, "layers", entries(self.layers))
-        try:
-            check_fields(self, "distillation")
-        except RecipeError:
-            raise
-        except InputError as error:
-            raise RecipeError(str(error)) from error
-        self.check()
-
-    def check(self) -> None:
-        """Refuse options that make no sense."""
-        if not self.temperature > 0:
-            raise RecipeError(f"temperature must be above 0, got {self.temperature}; 1 leaves probabilities as they are, 4 is usual.")
-        for name in ("alpha", "others"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if self.outputs not in OUTPUTS:
-            raise RecipeError(unknown("kind of outputs", self.outputs, OUTPUTS[1:]))
-        if not self.method or not any(self.weights.values()):
-            raise RecipeError(f"distillation needs at least one method with a weight above 0; methods are {', '.join(METHODS)}.")
-        if self.outputs == "values" and "decoupled" in self.weights:
-            raise RecipeError("decoupled is about classes, and outputs are to be taken for values; use soft.")
-        if self.layers and not self.inner:
-            raise RecipeError(f"layers go with {', '.join(LOSSES)}, got {', '.join(self.method)}; leave them out.")
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Each method with its weight."""
-        return dict(_weighed(entry) for entry in self.method)
-
-    @property
-    def inner(self) -> tuple[str, ...]:
-        """The methods that look inside the networks."""
-        return tuple(name for name, weight in self.weights.items() if weight and name in LOSSES)
-
-
-def _weighed(entry: str) -> tuple[str, float]:
-    name, _, number = entry.partition(":")
-    if name not in METHODS:
-        raise RecipeError(unknown("method of distillation", name, METHODS))
-    try:
-        weight = float(number) if number else METHODS[name]
-    except ValueError as error:
-        raise RecipeError(f"a method is a name, or name:weight as in soft:0.5; got {entry!r}.") from error
-    if not 0 <= weight < float("inf"):
-        raise RecipeError(f"the weight of {name} must be 0 or more, got {number}.")
-    return name, weight
 
 
 def distilled(
@@ -235,7 +156,7 @@ class _Distilled:
         if labels is not None and self.loss is not None and self.how.alpha:
             total = total + self.how.alpha * self.loss(results[0] if count == 1 else tuple(results[:count]), labels)
         for name, weight in self.weights.items():
-            if self.inside is not None and name in LOSSES:
+            if self.inside is not None and name in INSIDE:
                 found = self.inside.loss(name, results[count:], answers[count:])
             else:
                 said = zip(self.pairs, results[:count], answers[:count], strict=True)

@@ -55,19 +55,18 @@ class Teacher:
             results = self.module(*given)
             return [*(results[place].permute(order) for place, order in self.outputs), *results[len(self.outputs) :]]
 
+    def answers(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The same of arrays, as a network is measured; the outputs alone."""
+        found = self([torch.from_numpy(array).to(self.device) for array in self.student.filled(arrays)])
+        return tuple(answer.cpu().numpy()[: len(arrays[0])] for answer in found[: len(self.outputs)])
+
 
 def agreement(teacher: Teacher, data: Data) -> Judge | None:
     """A judge that needs no labels: how well a student agrees with the teacher on the selection part; None where that is empty."""
     if not len(data.selection):
         return None
-    student = teacher.student
-
-    def answers(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        asked = teacher([torch.from_numpy(array).to(teacher.device) for array in student.filled(arrays)])
-        return tuple(answer.cpu().numpy()[: len(arrays[0])] for answer in asked[: len(student.outputs)])
-
-    reference, _ = outputs_of(answers, data.selection, student.batches_of(256))
-    judge = judge_on(data, student, unlabelled(data.task), reference)
+    reference, _ = outputs_of(teacher.answers, data.selection, teacher.student.batches_of(256))
+    judge = judge_on(data, teacher.student, unlabelled(data.task), reference)
     return None if judge is None else replace(judge, metric=AGREEMENT)
 
 

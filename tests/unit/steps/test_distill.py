@@ -113,9 +113,7 @@ def test_what_cannot_teach_is_refused() -> None:
         apply(MODEL)
     with pytest.raises(ModelError, match=r"must have the outputs of the network that learns .* \(any, 5\), and the teacher's .* \(any, 7\)"):
         apply(tiny(classes=7))
-    with pytest.raises(
-        ModelError, match=r"must have the inputs of .* \(any, 3, 8, 8\), and the teacher's .* \(any, 3, 16, 16\)"
-    ):
+    with pytest.raises(ModelError, match=r"must have the inputs of .* \(any, 3, 8, 8\), and the teacher's .* \(any, 3, 16, 16\)"):
         apply(tiny(size=16))
     with pytest.raises(DataError, match="distill needs a train part"):
         ONCE.apply(MODEL, context(Data.from_arrays(calibration=samples(8)).bind(MODEL.inputs)))

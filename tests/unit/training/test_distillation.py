@@ -22,8 +22,9 @@ from tersenet.step import Context
 from tersenet.steps.distill import Distill
 from tersenet.testing.networks import samples, small_convolutional
 from tersenet.testing.step import _data
-from tersenet.training.distillation import METHODS, Distillation, distilled
+from tersenet.training.distillation import distilled
 from tersenet.training.features import PROJECTIONS
+from tersenet.training.methods import METHODS, Distillation
 from tersenet.training.teacher import Teacher
 from tersenet.training.tuning import tuned
 
