@@ -32,6 +32,7 @@ FACE = {
     "Recipe": "tersenet.recipe",
     "Prune": "tersenet.steps.prune",
     "Sparsify": "tersenet.steps.sparsify",
+    "Shorten": "tersenet.steps.shorten",
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
     "Train": "tersenet.steps.train",

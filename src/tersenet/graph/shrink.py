@@ -50,11 +50,11 @@ def shrink(found: Dependencies, removed: Iterable[int]) -> Model:
     _renew_shapes(found, copies, alive)
     close_shuffles(module)
     module.graph.eliminate_dead_code()
-    module = _without_unused(module)
+    module = without_unused(module)
     return replace(found.model, graph=module, annotations=_cut_annotations(found.model.annotations, kept))
 
 
-def _without_unused(module: fx.GraphModule) -> fx.GraphModule:
+def without_unused(module: fx.GraphModule) -> fx.GraphModule:
     """The same graph without tensors that nothing reads any more."""
     for node in list(module.graph.nodes):
         if node.op == "get_attr" and not node.users:
