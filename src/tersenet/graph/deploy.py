@@ -60,8 +60,8 @@ def deployable(model: Model, plan: QuantizationPlan | None = None) -> fx.GraphMo
     return module
 
 
-@lru_cache(maxsize=4)
-def _deployable(graph: fx.GraphModule) -> fx.GraphModule:
+def rewritten(graph: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a model's graph after all `PASSES`; what they computed is held in it, and what they left is there still."""
     module = copy(graph)
     for rewrite in PASSES:
         rewrite(module)
@@ -70,6 +70,9 @@ def _deployable(graph: fx.GraphModule) -> fx.GraphModule:
     module.recompile()
     module.eval()
     return module
+
+
+_deployable = lru_cache(maxsize=4)(rewritten)
 
 
 def _add_offsets(module: fx.GraphModule, plan: QuantizationPlan) -> None:

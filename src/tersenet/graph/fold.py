@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,21 @@ FOLDS_INTO = {
 }
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm that was folded, as the operator that took it in remembers it (``meta["batch_norm"]``): a network that learns has it again.
+
+    Args:
+        arguments: of the batch norm, by name; a tensor by the name that the module has it under.
+        factors: what the operator's weight was multiplied by, in float64; broadcasts against the weight.
+        bias: the name of the operator's own bias, or "".
+    """
+
+    arguments: dict[str, Any]
+    factors: torch.Tensor
+    bias: str = ""
+
+
 def fold_batch_norm(module: fx.GraphModule) -> None:
     """Fold every batch norm into the convolution or linear layer whose only reader it is; write the others as arithmetic.
 
@@ -39,7 +55,7 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
         before = node.args[0]
         assert isinstance(before, fx.Node)
         if len(before.users) == 1 and _foldable(before):
-            _fold(module, before, multiplier, offset)
+            _fold(module, before, multiplier, offset, node)
             node.replace_all_uses_with(before)
         else:
             node.replace_all_uses_with(_as_arithmetic(module, node, before, multiplier, offset))
@@ -76,15 +92,17 @@ def _foldable(node: fx.Node) -> bool:
     return bias is None or is_constant(bias)
 
 
-def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offset: torch.Tensor) -> None:
+def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offset: torch.Tensor, norm: fx.Node) -> None:
     arguments = bind(node)
     weight = constant(module, arguments["weight"])
     if FOLDS_INTO[kind_of(node)] == 0:
-        folded = weight.double() * multiplier.reshape(-1, *[1] * (weight.ndim - 1))
+        factors = multiplier.reshape(-1, *[1] * (weight.ndim - 1))
     else:  # (inputs, outputs / groups, ...): outputs of one group are side by side
         groups = arguments["groups"]
-        by_group = weight.double().reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        folded = (by_group * multiplier.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).reshape(weight.shape)
+        by_group = multiplier.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
+        factors = by_group.expand(groups, weight.shape[0] // groups, *by_group.shape[2:]).reshape(weight.shape[0], -1, *by_group.shape[3:])
+    folded = weight.double() * factors
+    node.meta["batch_norm"] = Norm(_named(norm), factors, "" if arguments["bias"] is None else str(arguments["bias"].target))
     bias = offset if arguments["bias"] is None else offset + multiplier * constant(module, arguments["bias"]).double()
     layer = str(arguments["weight"].target).rpartition(".")[0]
     rebind(
@@ -92,6 +110,10 @@ def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offse
         weight=_hold(module, f"{layer}.weight", folded.to(weight.dtype), node, arguments["weight"]),
         bias=_hold(module, f"{layer}.bias", bias.to(weight.dtype), node, arguments["weight"]),
     )
+
+
+def _named(norm: fx.Node) -> dict[str, Any]:
+    return {name: str(value.target) if isinstance(value, fx.Node) else value for name, value in bind(norm).items() if name != "input"}
 
 
 def _hold(module: fx.GraphModule, name: str, value: torch.Tensor, node: fx.Node, like: fx.Node) -> fx.Node:
@@ -102,9 +124,12 @@ def _as_arithmetic(module: fx.GraphModule, node: fx.Node, before: fx.Node, multi
     channels, rank = multiplier.numel(), len(shape_of(node))
     multiplier, offset = multiplier.float(), offset.float()
     if rank == 4 and channels > 1:
-        weight = add_constant(module, f"{node.name}.weight", multiplier.reshape(-1, 1, 1, 1), node, node)
+        factors = multiplier.reshape(-1, 1, 1, 1)
+        weight = add_constant(module, f"{node.name}.weight", factors, node, node)
         bias = add_constant(module, f"{node.name}.bias", offset, node, node)
-        return call(module, aten.conv2d.default, (before, weight, bias, [1, 1], [0, 0], [1, 1], channels), before=node, like=node)
+        made = call(module, aten.conv2d.default, (before, weight, bias, [1, 1], [0, 0], [1, 1], channels), before=node, like=node)
+        made.meta["batch_norm"] = Norm(_named(node), factors)
+        return made
     shape = [-1, *[1] * (rank - 2)]
     scale = add_constant(module, f"{node.name}.multiplier", multiplier.reshape(shape), node, node)
     shift = add_constant(module, f"{node.name}.offset", offset.reshape(shape), node, node)

@@ -102,6 +102,11 @@ def pairs_fit(rows: Tensor) -> Tensor:
     return ((positive <= LARGEST_PAIR) & (negative >= -LARGEST_PAIR)).all(dim=1)
 
 
+def kernel_pairs_fit(integers: Tensor, axis: int, pair_axis: int) -> Tensor:
+    """`pairs_fit` of a weight's integers, however a file may lay out an odd number of input channels: one answer for each index of `axis`."""
+    return pairs_fit(_both_ways(reduction_rows(integers, axis, pair_axis), integers.shape[pair_axis]))
+
+
 def _best_ratio(rows: Tensor, low: Tensor, high: Tensor, scheme: Scheme, method: str, saturating_pairs: bool) -> Tensor:
     """The factor on both ends, one for each scale: the least in cost among those that fit, the first of equals."""
     ratios = [1.0]

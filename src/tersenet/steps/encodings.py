@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx
 
 from tersenet.capabilities import Capabilities, Kernel
-from tersenet.graph.gates import matrices
+from tersenet.graph.gates import Matrix, matrices
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, constant, is_constant, outputs, shape_of
 from tersenet.numerics.affine import bias_encoding, encode, fake_quantize, fit_bias
@@ -34,6 +34,7 @@ class Choice:
         power_of_two: all scales are powers of two.
         full_range: weights may use the lowest integer.
         source: the grid that the weight lay on in the file that it came from.
+        learned: grids that training found, by the name of the argument.
     """
 
     weights: str = "int8"
@@ -45,6 +46,7 @@ class Choice:
     power_of_two: bool = False
     full_range: bool = False
     source: Encoding | None = None
+    learned: Mapping[str, Encoding] = field(default_factory=dict)
 
 
 def fill(
@@ -144,17 +146,17 @@ def _weights(
     """Encodings of an operator's weight and bias, and what its bias is moved by (None: it stays)."""
     kind = kind_of(node)
     if kernel.dynamic:
-        return {matrix.name: _alone(constant(module, matrix.node), matrix.gates, kernel, capabilities, choice) for matrix in matrices(node)}, None
+        return {matrix.name: _alone(constant(module, matrix.node), matrix, kernel, capabilities, choice) for matrix in matrices(node)}, None
     if kind not in WEIGHT_AXIS:
         return {}, None
     arguments = bind(node)
     weight = constant(module, arguments["weight"])
     scheme, axis = _weight_scheme(node, kernel, capabilities, choice), WEIGHT_AXIS[kind]
-    # one output for each input channel: such kernels add nothing up across channels, and no pairs
-    alone = kind.startswith("depthwise") and weight.shape[0] == arguments["groups"]
-    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not alone
-    kept = None if adds_pairs else source_encoding(weight, scheme, axis, choice.source)
-    encoding = kept or weight_encoding(weight, scheme, axis, choice.weight_ranges, adds_pairs, pair_axis=1 - axis)
+    pairs = adds_pairs(capabilities, node, scheme)
+    kept = None if pairs else source_encoding(weight, scheme, axis, choice.source)
+    if "weight" in choice.learned:
+        kept = learned_encoding(choice.learned["weight"], scheme, weight.shape[axis], axis)
+    encoding = kept or weight_encoding(weight, scheme, axis, choice.weight_ranges, pairs, pair_axis=1 - axis)
     offset = correction.offset(node, encoding)
     if (arguments["bias"] is None and offset is None) or kernel.bias == "float":
         return {"weight": encoding}, offset
@@ -164,6 +166,13 @@ def _weights(
     if fitted != encoding:
         offset = correction.offset(node, fitted)
     return {"weight": fitted, "bias": bias_encoding(source, fitted)}, offset
+
+
+def adds_pairs(capabilities: Capabilities, node: fx.Node, scheme: Scheme) -> bool:
+    """Whether the kernel of a convolution or linear layer adds pairs of products in 16 bits: not where no output has two input channels."""
+    held = bind(node)
+    alone = kind_of(node).startswith("depthwise") and shape_of(held["weight"])[0] == held["groups"]
+    return capabilities.saturating_pairs and scheme.dtype == "int8" and scheme.granularity != "per-group" and not alone
 
 
 def source_encoding(weight: Tensor, scheme: Scheme, axis: int, source: Encoding | None) -> Encoding | None:
@@ -178,7 +187,15 @@ def source_encoding(weight: Tensor, scheme: Scheme, axis: int, source: Encoding 
     return encoding if torch.allclose(fake_quantize(weight, encoding), weight, rtol=1e-4, atol=1e-3 * max(scales)) else None
 
 
-def _alone(weight: Tensor, gates: int, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Encoding:
+def learned_encoding(learned: Encoding, scheme: Scheme, channels: int, axis: int) -> Encoding:
+    """What training found, in a kernel's own scheme: one scale for all channels where the grid that learned had one."""
+    spread = scheme.granularity == "per-channel" and learned.axis is None
+    scales = learned.scale * channels if spread else learned.scale
+    scheme = replace(scheme, restricted=learned.scheme.restricted)
+    return Encoding(scheme, scales, (0,) * len(scales), None if scheme.granularity == "per-tensor" else axis, "weight")
+
+
+def _alone(weight: Tensor, matrix: Matrix, kernel: Kernel, capabilities: Capabilities, choice: Choice) -> Encoding:
     """The encoding of a matrix (outputs, inputs) of an operator whose weights alone are integers; one scale a gate is one for each of its outputs."""
     granularity = choice.granularity if choice.granularity in kernel.granularities else kernel.granularities[0]
     scheme = Scheme(
@@ -188,11 +205,15 @@ def _alone(weight: Tensor, gates: int, kernel: Kernel, capabilities: Capabilitie
         restricted=capabilities.restricted_weights or not choice.full_range,
         power_of_two=choice.power_of_two,
     )
-    adds_pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and kernel.dynamic == "whole"
+    pairs = capabilities.saturating_pairs and scheme.dtype == "int8" and kernel.dynamic == "whole"
+    gates = matrix.gates
+    if matrix.name in choice.learned:
+        by_gate = granularity == "per-gate" and gates > 1
+        return learned_encoding(choice.learned[matrix.name], replace(scheme, granularity="per-channel") if by_gate else scheme, len(weight), 0)
     if granularity != "per-gate" or gates == 1:
-        return weight_encoding(weight, scheme, 0, choice.weight_ranges, adds_pairs)
+        return weight_encoding(weight, scheme, 0, choice.weight_ranges, pairs)
     size = len(weight) // gates
-    each = [weight_encoding(part, scheme, 0, choice.weight_ranges, adds_pairs).scale[0] for part in weight.split(size)]
+    each = [weight_encoding(part, scheme, 0, choice.weight_ranges, pairs).scale[0] for part in weight.split(size)]
     scales = tuple(scale for scale in each for _ in range(size))
     return Encoding(replace(scheme, granularity="per-channel"), scales, (0,) * len(scales), 0, "weight")
 

@@ -1,8 +1,8 @@
-"""Quantization after training: calibrate, choose, and put a plan beside the graph."""
+"""Quantization: calibrate, choose, train where that is asked for, and put a plan beside the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -14,27 +14,24 @@ from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
 from tersenet.errors import RecipeError, UnsupportedError, unknown
 from tersenet.graph.deploy import deployable
-from tersenet.graph.operators import WEIGHT_AXIS, kind_of
-from tersenet.graph.walk import bind, calls, is_constant, layer_of
+from tersenet.graph.operators import kind_of
+from tersenet.graph.walk import calls, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.ranges import Estimator, Given, estimator
 from tersenet.numerics.weights import METHODS
 from tersenet.plan import QuantizationPlan
 from tersenet.schemes import GRANULARITIES
-from tersenet.step import Change, Context, Options, Step, StepResult
+from tersenet.step import Context, Options, Step, StepResult
+from tersenet.steps import account
+from tersenet.steps.aware import Learned, learn
 from tersenet.steps.calibrate import calibrate
 from tersenet.steps.correct import Correction, means_for
 from tersenet.steps.encodings import Choice, fill, observed_range
 from tersenet.steps.placement import LARGEST_VALUE, Placement, place
+from tersenet.training.aware import AwareTraining, read_aware
 
 WEIGHTS = ("int8", "int4", "int2")
 ACTIVATIONS = ("int8", "uint8", "int16")
-# What becomes of the inputs of an operator whose weights alone are integers, in words.
-DYNAMIC = {
-    "whole": "its kernel puts input and state on a grid of 8 bits anew at each product",
-    "rows": "its kernel puts each row of input and state on a grid of 8 bits anew at each step",
-    "never": "they become floats again as it runs, and its arithmetic is in floats",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Override(metaclass=Options):
 
 @dataclass(frozen=True)
 class Quantize(Step):
-    """Integers for weights and activations, after training, for every runtime that the result is for.
+    """Integers for weights and activations, after training or while it trains, for every runtime that the result is for.
 
     Ranges of activations are estimated on the calibration part. Runtimes whose tables lead to the same decisions share one
     plan. See Jacob et al. 2018 for the arithmetic and Nagel et al. 2021, "A White Paper on Neural Network Quantization".
@@ -83,6 +80,7 @@ class Quantize(Step):
         take_over: what the source had on a grid (the model's annotations) keeps it: values their ranges, which are not calibrated then, weights
             their scales, where the kernel can have them.
         batch_size: samples that are calibrated at once.
+        training: quantization-aware training (`AwareTraining`, or a mapping of its options); None: after training.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -102,8 +100,11 @@ class Quantize(Step):
     overrides: tuple[Override, ...] = ()
     take_over: bool = True
     batch_size: int = 32
+    training: AwareTraining | None = None
 
     def __post_init__(self) -> None:
+        if self.training is not None:
+            object.__setattr__(self, "training", read_aware(self.training))
         object.__setattr__(self, "keep_float", _patterns(self.keep_float))
         if isinstance(self.range_numbers, Mapping):
             object.__setattr__(self, "range_numbers", tuple(self.range_numbers.items()))
@@ -133,26 +134,48 @@ class Quantize(Step):
             raise RecipeError(f"batch_size must be at least 1, got {self.batch_size}.")
 
     def run(self, model: Model, context: Context) -> StepResult:
-        part = context.require("calibration", "quantize")
+        context.require("calibration", "quantize")
         if not context.capabilities:
             raise RecipeError("quantize needs at least one runtime to quantize for; none was given.")
+        source = model.annotations if self.take_over else Annotations()
+        numbers, lesson = Learned(), None
+        if self.training is not None:
+            tables, matches = context.capabilities, _Matches(deployable(model), self, source)
+            lesson = learn(self.training, model, context, lambda: self._plans(model, context, matches, corrected=False), tables)
+            model, numbers = lesson.model, lesson.numbers
         module = deployable(model)
-        matches = _Matches(module, self, model.annotations if self.take_over else Annotations())
+        matches = _Matches(module, self, source, numbers)
+        found, _ = self._plans(model, context, matches, corrected=self.correct_biases and lesson is None)
+        plans: list[QuantizationPlan] = []
+        for plan in found:
+            _merge(plans, plan)
+        skipped = (
+            *account.skipped(module, plans),
+            *account.lost(model, matches.source, module),
+            *account.not_followed(self, plans, context.capabilities),
+        )
+        changed = (*account.changes(module, plans), *account.taken_over(plans, matches.source, module))
+        if lesson is not None:
+            changed, skipped = (*lesson.changed, *changed), (*lesson.skipped, *skipped)
+        return StepResult(replace(model, plans=tuple(plans)), changed, skipped)
+
+    def _plans(self, model: Model, context: Context, matches: _Matches, corrected: bool) -> tuple[list[QuantizationPlan], list[Placement]]:
+        """A plan for each runtime, and what it was made of."""
+        module, part = deployable(model), context.require("calibration", "quantize")
         placements = [place(module, table, matches.forced, matches.activations) for table in context.capabilities]
         estimators = _estimators(placements, matches)
-        means = means_for(placements) if self.correct_biases else {}
-        batches = _batches(part, model, self.batch_size)
-        calibrate(module, estimators, batches, lambda count: context.progress(count, len(part), "calibrating"), means)
+        means = means_for(placements) if corrected else {}
+        calibrate(module, estimators, _batches(part, model, self.batch_size), lambda count: context.progress(count, len(part), "calibrating"), means)
         correction = Correction(module, means)
-        plans: list[QuantizationPlan] = []
-        for table, placement in zip(context.capabilities, placements, strict=True):
-            final = _without_extremes(module, placement, table, matches, estimators)
-            plan = fill(module, final, table, estimators, matches.choice, correction)
-            _check_integers_only(plan, table)
-            _merge(plans, plan)
-        skipped = (*_skipped(module, plans), *_lost(model, matches.source, module), *_not_followed(self, plans, context.capabilities))
-        changed = (*_changes(module, plans), *_taken_over(plans, matches.source, module))
-        return StepResult(replace(model, plans=tuple(plans)), changed, skipped)
+        final = [
+            _without_extremes(module, placement, table, matches, estimators)
+            for table, placement in zip(context.capabilities, placements, strict=True)
+        ]
+        plans = []
+        for table, placement in zip(context.capabilities, final, strict=True):
+            plans.append(fill(module, placement, table, estimators, matches.choice, correction))
+            _check_integers_only(plans[-1], table)
+        return plans, final
 
 
 def _override(value: Any) -> Override:
@@ -188,9 +211,10 @@ def _check_name(what: str, name: str, known: Any) -> None:
 class _Matches:
     """What the step says about each node, patterns resolved; a pattern that matches nothing is an error."""
 
-    def __init__(self, module: fx.GraphModule, step: Quantize, source: Annotations) -> None:
+    def __init__(self, module: fx.GraphModule, step: Quantize, source: Annotations, learned: Learned | None = None) -> None:
         self.step = step
         self.source = source
+        self.learned = learned or Learned()
         self.overrides: dict[str, list[Override]] = {}
         self.forced: dict[str, str] = {}
         names = {node: {node.name, layer_of(node), kind_of(node)} for node in calls(module)}
@@ -212,7 +236,9 @@ class _Matches:
         return next((value for entry in reversed(self.overrides.get(name, [])) if (value := getattr(entry, field))), default)
 
     def ranges(self, name: str) -> Estimator:
-        """A fresh estimator for a value; what the source knew needs none."""
+        """A fresh estimator for a value; what training found, or the source knew, needs none."""
+        if name in self.learned.values:
+            return Given(*self.learned.values[name].range)
         if name in self.source.values:
             return Given(*self.source.values[name].range)
         chosen = self._last(name, "ranges", self.step.ranges)
@@ -231,7 +257,8 @@ class _Matches:
             symmetric=step.symmetric,
             power_of_two=step.power_of_two,
             full_range=step.full_range,
-            source=self.source.weights.get(_weight_name(node)),
+            source=self.source.weights.get(account.weight_name(node)),
+            learned=self.learned.weights.get(node.name, {}),
         )
 
 
@@ -287,74 +314,3 @@ def _merge(plans: list[QuantizationPlan], plan: QuantizationPlan) -> None:
             plans[position] = replace(other, serves=(*other.serves, *plan.serves))
             return
     plans.append(plan)
-
-
-def _changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
-    layers = {node.name: layer_of(node) for node in calls(module)}
-    for plan in plans:
-        serves = ", ".join(plan.serves)
-        alone = [unit for unit in plan.units.values() if unit.dynamic]
-        counts = f"{len(plan.units) - len(alone)} operators in integers, {len(plan.values)} quantized values"
-        weights = f"{len(alone)} operators with weights alone in integers, " if alone else ""
-        yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
-        if plan.offsets:
-            yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
-        for unit in alone:
-            yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
-
-
-def _weight_name(node: fx.Node) -> str:
-    """The parameter that is an operator's weight; "" where it has none."""
-    weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
-    return str(weight.target) if isinstance(weight, fx.Node) and is_constant(weight) else ""
-
-
-def _taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
-    """What kept the grid that the source had."""
-    for plan in plans:
-        values = [name for name in plan.values if name in source.values]
-        weights = []
-        for node in calls(module):
-            unit, grid = plan.units.get(node.name), source.weights.get(_weight_name(node)) if node.name in plan.units else None
-            if unit is not None and grid is not None and "weight" in unit.weights and set(unit.weights["weight"].scale) == set(grid.scale):
-                weights.append(node.name)
-        if values or weights:
-            listed = ", ".join([*values, *weights])
-            yield Change(f"grids of the source ({', '.join(plan.serves)})", f"{len(values)} values and {len(weights)} weights keep them: {listed}")
-
-
-def _skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
-    layers = {node.name: layer_of(node) for node in calls(module)}
-    for plan in plans:
-        for name, why in plan.float_operators.items():
-            yield Change(f"{layers[name]} ({', '.join(plan.serves)})", why)
-
-
-def _lost(model: Model, source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
-    """Grids of values that the deployable graph does not have any more; a permute's is that of what it permutes too."""
-    there = {node.name for node in module.graph.nodes}
-    before = {node.name: node for node in model.graph.graph.nodes}
-    for name in source.values:
-        node = before.get(name)
-        if name not in there and (node is None or kind_of(node) != "permute"):
-            layer = f" ({layer_of(node)})" if node is not None else ""
-            yield Change(
-                f"the source's grid of {name}{layer}",
-                "this value is not in the network that runs, for its operator was folded or written as others; what stands there was calibrated",
-            )
-
-
-def _not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence[Capabilities]) -> Iterator[Change]:
-    """What was asked of weights and could not be had of a runtime's kernels, kind by kind."""
-    for table in tables:
-        plan = next(plan for plan in plans if table.name in plan.serves)
-        for kind in sorted({unit.kind for unit in plan.units.values() if unit.weights}):
-            kernel = table.kernels[kind]
-            if step.granularity not in kernel.granularities:
-                yield Change(f"{step.granularity} scales of {kind} ({table.name})", f"its kernel takes {' or '.join(kernel.granularities)} scales")
-            if step.weights not in kernel.weights:
-                yield Change(
-                    f"{step.weights} weights of {kind} ({table.name})", f"its kernel takes {', '.join(kernel.weights)}: they are kept in 8 bits"
-                )
-        if step.full_range and table.restricted_weights:
-            yield Change(f"the full range of weights ({table.name})", "its kernels ask for [-127, 127]")

@@ -46,7 +46,10 @@ class Hook:
     """Takes part in training; each method does nothing unless a subclass has its own.
 
     What a hook must know again after an interruption goes through `state` and `restore`: numbers, texts, tensors, lists and dicts.
+    `rates`: start of names of parameters -> what their learning rate is multiplied by; they do not decay.
     """
+
+    rates: Mapping[str, float] = {}
 
     def start(self, moment: Moment) -> None:
         """Before anything; also when training goes on after an interruption, once the state is back."""

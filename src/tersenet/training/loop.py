@@ -180,7 +180,7 @@ class Loop:
         self.size = lesson.batch or how.batch_size
         self.steps = _steps(lesson.part, self.size, fixed=bool(lesson.batch), processes=how.processes)
         self.module = lesson.module.to(machine.device)
-        optimizer = optimizer_for(self.module, how)
+        optimizer = optimizer_for(self.module, how, {start: rate for hook in lesson.hooks for start, rate in hook.rates.items()})
         self.schedule = Schedule(how, self.steps)
         self.average = Average(how, self.module)
         self.augmented = Augmented(how.augmentation, lesson.specs)
@@ -229,7 +229,7 @@ class Loop:
         moment, how = self.moment, self.how
         rate = how.learning_rate * self.schedule.factor(moment.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("rate", 1.0)  # a hook's own parameters may learn at another rate
+            group["lr"] = rate * group.get("rate", 1.0)
         for hook in self.lesson.hooks:
             hook.before_step(moment)
         loss = self.lesson.objective(self.network, inputs, labels)

@@ -25,12 +25,19 @@ def weights(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.dim() > 1]
 
 
-def optimizer_for(module: nn.Module, how: Training) -> torch.optim.Optimizer:
-    """The optimizer, its first group the weights that decay, its second all other parameters."""
-    decaying = weights(module)
-    known = {id(parameter) for parameter in decaying}
+def optimizer_for(module: nn.Module, how: Training, rates: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
+    """The optimizer, its first group the weights that decay, its second all other parameters, then one for each of `rates`.
+
+    Args:
+        rates: start of parameters' names -> what their learning rate is multiplied by; they do not decay.
+    """
+    apart = {start: [own for name, own in module.named_parameters() if name.startswith(start)] for start in rates or {}}
+    known = {id(parameter) for parameters in apart.values() for parameter in parameters}
+    decaying = [parameter for parameter in weights(module) if id(parameter) not in known]
+    known |= {id(parameter) for parameter in decaying}
     rest = [parameter for parameter in module.parameters() if parameter.requires_grad and id(parameter) not in known]
-    groups = [{"params": decaying, "weight_decay": how.l2}, {"params": rest, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decaying, "weight_decay": how.l2}, {"params": rest, "weight_decay": 0.0}]
+    groups += [{"params": parameters, "weight_decay": 0.0, "rate": (rates or {})[start]} for start, parameters in apart.items()]
     return _MAKERS[how.optimizer]([group for group in groups if group["params"]], how)
 
 

@@ -1,0 +1,99 @@
+"""What quantization did to a network and what it left, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from torch import fx
+
+from tersenet.annotations import Annotations
+from tersenet.capabilities import Capabilities
+from tersenet.graph.operators import WEIGHT_AXIS, kind_of
+from tersenet.graph.walk import bind, calls, is_constant, layer_of
+from tersenet.model import Model
+from tersenet.plan import QuantizationPlan
+from tersenet.step import Change
+
+if TYPE_CHECKING:
+    from tersenet.steps.quantize import Quantize
+
+# What becomes of the inputs of an operator whose weights alone are integers, in words.
+DYNAMIC = {
+    "whole": "its kernel puts input and state on a grid of 8 bits anew at each product",
+    "rows": "its kernel puts each row of input and state on a grid of 8 bits anew at each step",
+    "never": "they become floats again as it runs, and its arithmetic is in floats",
+}
+
+
+def changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
+    """What runs in integers now, plan by plan."""
+    layers = {node.name: layer_of(node) for node in calls(module)}
+    for plan in plans:
+        serves = ", ".join(plan.serves)
+        alone = [unit for unit in plan.units.values() if unit.dynamic]
+        counts = f"{len(plan.units) - len(alone)} operators in integers, {len(plan.values)} quantized values"
+        weights = f"{len(alone)} operators with weights alone in integers, " if alone else ""
+        yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
+        if plan.offsets:
+            yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
+        for unit in alone:
+            yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
+
+
+def weight_name(node: fx.Node) -> str:
+    """The parameter that is an operator's weight; "" where it has none."""
+    weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
+    return str(weight.target) if isinstance(weight, fx.Node) and is_constant(weight) else ""
+
+
+def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
+    """What kept the grid that the source had."""
+    for plan in plans:
+        values = [name for name in plan.values if name in source.values]
+        weights = []
+        for node in calls(module):
+            unit, grid = plan.units.get(node.name), source.weights.get(weight_name(node)) if node.name in plan.units else None
+            if unit is not None and grid is not None and "weight" in unit.weights and set(unit.weights["weight"].scale) == set(grid.scale):
+                weights.append(node.name)
+        if values or weights:
+            listed = ", ".join([*values, *weights])
+            yield Change(f"grids of the source ({', '.join(plan.serves)})", f"{len(values)} values and {len(weights)} weights keep them: {listed}")
+
+
+def skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:
+    """What stays in float, and why."""
+    layers = {node.name: layer_of(node) for node in calls(module)}
+    for plan in plans:
+        for name, why in plan.float_operators.items():
+            yield Change(f"{layers[name]} ({', '.join(plan.serves)})", why)
+
+
+def lost(model: Model, source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
+    """Grids of values that the deployable graph does not have any more; a permute's is that of what it permutes too."""
+    there = {node.name for node in module.graph.nodes}
+    before = {node.name: node for node in model.graph.graph.nodes}
+    for name in source.values:
+        node = before.get(name)
+        if name not in there and (node is None or kind_of(node) != "permute"):
+            layer = f" ({layer_of(node)})" if node is not None else ""
+            yield Change(
+                f"the source's grid of {name}{layer}",
+                "this value is not in the network that runs, for its operator was folded or written as others; what stands there was calibrated",
+            )
+
+
+def not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence[Capabilities]) -> Iterator[Change]:
+    """What was asked of weights and could not be had of a runtime's kernels, kind by kind."""
+    for table in tables:
+        plan = next(plan for plan in plans if table.name in plan.serves)
+        for kind in sorted({unit.kind for unit in plan.units.values() if unit.weights}):
+            kernel = table.kernels[kind]
+            if step.granularity not in kernel.granularities:
+                yield Change(f"{step.granularity} scales of {kind} ({table.name})", f"its kernel takes {' or '.join(kernel.granularities)} scales")
+            if step.weights not in kernel.weights:
+                yield Change(
+                    f"{step.weights} weights of {kind} ({table.name})", f"its kernel takes {', '.join(kernel.weights)}: they are kept in 8 bits"
+                )
+        if step.full_range and table.restricted_weights:
+            yield Change(f"the full range of weights ({table.name})", "its kernels ask for [-127, 127]")
