@@ -47,31 +47,37 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int, share: float) -> Tensor:
-        bottom, top = lowest - zero_point, highest - zero_point
-        result = torch.div(tensor, scale).round_()
-        # plain numbers where there is one: a clamp between tensors costs three times as much
-        result = result.clamp_(float(bottom), float(top)) if scale.numel() == 1 else result.clamp_(bottom, top)
-        result.mul_(scale)
-        ctx.share = share
-        ctx.save_for_backward(tensor, result, scale, bottom, top)
+        bottom, top, step = _ends(scale, zero_point, lowest, highest)
+        result = torch.div(tensor, step).round_().clamp_(bottom, top).mul_(step)
+        ctx.grid, ctx.share = (lowest, highest), share
+        ctx.save_for_backward(tensor, result, scale, zero_point)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        tensor, result, scale, bottom, top = ctx.saved_tensors
+        tensor, result, scale, zero_point = ctx.saved_tensors
         (gradient,) = gradients
+        bottom, top, step = _ends(scale, zero_point, *ctx.grid)
         # what rounds to an integer of the grid lies within half a step of its ends
-        low, high = (bottom - 0.5) * scale, (top + 0.5) * scale
+        low, high = (bottom - 0.5) * step, (top + 0.5) * step
         if scale.numel() == 1:
-            inside = torch.ops.aten.hardtanh_backward(gradient, tensor, float(low), float(high))
+            inside = torch.ops.aten.hardtanh_backward(gradient, tensor, low, high)
         else:
             inside = gradient * ((tensor > low) & (tensor < high))
         of_scale = of_zero = None
         if ctx.needs_input_grad[1]:  # sum of gradient * (x' / s - [inside] x / s)
-            of_scale = (_summed(gradient, result, scale) - _summed(inside, tensor, scale)) / scale * ctx.share
+            of_scale = (_summed(gradient, result, scale) - _summed(inside, tensor, scale)) * (ctx.share / step)
         if ctx.needs_input_grad[2]:  # beyond the grid x' = s (n - z), and moves by -s
-            of_zero = (_total(inside, scale) - _total(gradient, scale)) * scale * ctx.share
+            of_zero = (inside.sum_to_size(scale.shape) - gradient.sum_to_size(scale.shape)) * (ctx.share * step)
         return inside, of_scale, of_zero, None, None, None
+
+
+def _ends(scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> tuple[Any, Any, Any]:
+    """A grid's ends in steps from zero, and the step: plain numbers where there is one of each, for they cost a tenth of what tensors do."""
+    if scale.numel() == 1:
+        zero = zero_point.item()
+        return lowest - zero, highest - zero, scale.item()
+    return lowest - zero_point, highest - zero_point, scale
 
 
 def _summed(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
@@ -79,10 +85,6 @@ def _summed(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
     if like.numel() == 1 and first.is_contiguous() and second.is_contiguous():
         return torch.dot(first.view(-1), second.view(-1)).reshape(like.shape)
     return (first * second).sum_to_size(like.shape)
-
-
-def _total(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.sum_to_size(like.shape)
 
 
 def gradient_share(count: int, steps: int) -> float:
