@@ -72,7 +72,7 @@ def our_row(results: Results, name: str, seed: int, judged: tuple[np.ndarray, np
         return
     x, y = judged
     model = files.quantized(files.loaded(name), images.calibration(name, 256, seed), targets)
-    simulated: dict[int, np.ndarray] = {}
+    simulated: dict[tuple[int, tuple[tuple[str, str], ...]], np.ndarray] = {}
     for target in wanted:
         count = MICRO_SAMPLES if target == "litert-micro" else len(x)
         path = our_path(name, target, seed)
@@ -81,11 +81,13 @@ def our_row(results: Results, name: str, seed: int, judged: tuple[np.ndarray, np
         artifact = tersenet.Artifact(path, target, table.runner(table.find(target)).load(path), export.inputs, export.outputs)
         measured = np.concatenate([artifact(sample[None]) for sample in x[:count]])
         position, plan = next((index, plan) for index, plan in enumerate(model.plans) if target in plan.serves)
-        if position not in simulated:
-            network = simulate(model, plan)
-            simulated[position] = np.concatenate([network(x[start : start + 100]) for start in range(0, AGREEMENT_SAMPLES, 100)])
+        arithmetic = table.capabilities(table.find(target)).arithmetic
+        key = (position, tuple(arithmetic.items()))
+        if key not in simulated:
+            network = simulate(model, plan, arithmetic)
+            simulated[key] = np.concatenate([network(x[start : start + 100]) for start in range(0, AGREEMENT_SAMPLES, 100)])
         common = min(count, AGREEMENT_SAMPLES)
-        agreed = agreement(simulated[position][:common], measured[:common], output_step(model, plan))
+        agreed = agreement(simulated[key][:common], measured[:common], output_step(model, plan))
         put_drop(results, name, target, "tersenet", seed, (y[:count], plain[:count], measured), top1=agreed.top1, ties=agreed.ties)
 
 

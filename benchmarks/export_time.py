@@ -85,7 +85,7 @@ def compress(out: str) -> None:
     """What `compress_seconds` times: the command, with a clock around the simulation."""
     from tersenet import cli, journey
 
-    simulate, spent = journey.expectation, []
+    simulate, spent = journey.expectations, []
 
     def timed(*arguments: Any, **named: Any) -> Any:
         start = time.perf_counter()
@@ -93,7 +93,7 @@ def compress(out: str) -> None:
         spent.append(time.perf_counter() - start)
         return found
 
-    journey.expectation = timed
+    journey.expectations = timed
     sys.argv = ["tersenet", "compress", f"{case.__file__}:network", "--data", f"{case.__file__}:data", "--to", "litert", "--out", out]
     try:
         cli.main()

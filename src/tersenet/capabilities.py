@@ -23,6 +23,8 @@ class Kernel:
             stored), or "" where the kernel computes in floats.
         rounding: of results: "nearest" (once, as floats do), or "twice" (in fixed point: after a product with a multiplier of 31 bits, and again
             after its shift, as `tersenet.numerics.fixed_point` says of each kind).
+        arithmetic: the library whose kernel it is, where results are not one rounding of what reals give and `tersenet.graph.kernels` follows them:
+            "xnnpack" or "mlas"; "" for all others. No part of a plan: the numbers in it are the same.
         constant_operands: whether an operand may be a constant of the file.
         dynamic: for a kernel whose weights alone are integers in the file, what it does with the floats that it multiplies them by, at each run:
             "whole" (all that one product takes goes on one uint8 grid of its extremes and zero), "rows" (each row on an int8 grid of its largest
@@ -41,6 +43,7 @@ class Kernel:
     bias: str = "int32"
     halves: str = ""
     rounding: str = "nearest"
+    arithmetic: str = ""
     constant_operands: bool = True
     dynamic: str = ""
     given_states: bool = True
@@ -76,6 +79,11 @@ class Capabilities:
     absent: frozenset[str] = frozenset()
     integer_io: bool = False
     channel_multiple: int = 8
+
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """Kind of operator -> the library that its results follow (`Kernel.arithmetic`)."""
+        return {kind: kernel.arithmetic for kind, kernel in self.kernels.items() if kernel.arithmetic}
 
     def why_float(self, kind: str) -> str:
         """Why an operator of this kind stays in float."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tersenet.capabilities import Capabilities
 from tersenet.data.parts import Data, Part
 from tersenet.graph.cost import bytes_moved
 from tersenet.graph.deploy import deployable
@@ -84,32 +85,48 @@ def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def expectation(model: Model, plan: QuantizationPlan | None, data: Data, seed: int, progress: Progress, inside: bool = False) -> Expectation:
+def in_float(model: Model) -> Expectation:
+    """Of a network without a plan."""
+    return Expectation(bytes_moved=bytes_moved(deployable(model)))
+
+
+def expectations(
+    model: Model, plan: QuantizationPlan, tables: Sequence[Capabilities], data: Data, seed: int, progress: Progress, inside: bool = False
+) -> dict[str, Expectation]:
     """Make ready to simulate a plan on the evaluation part, and look at each layer.
 
     Args:
         model: the network.
-        plan: of one or several runtimes; None for a float network.
+        plan: of one or several runtimes.
+        tables: of the runtimes; those whose kernels compute alike share a simulation.
         data: bound to the network.
         seed: of the choice of samples.
         progress: called with (done, total, what).
         inside: keep inner values of one sample, to compare the files' own with.
+
+    Returns:
+        By the names of the runtimes.
     """
     graph = deployable(model, plan)
-    if plan is None:
-        return Expectation(bytes_moved=bytes_moved(graph))
     nodes = {node.name: node for node in graph.graph.nodes}
-    rows = chosen_rows(len(data.evaluation), AGREEMENT_SAMPLES, seed)
     first = plan.values.get(outputs(graph)[0].name)
     batches = (model.filled(arrays) for arrays, _ in data.calibration.take(LAYER_SAMPLES).batches(model.batches_of(LAYER_BATCH)))
-    sample = data.evaluation.batch(slice(0, 1))[0]
-    return Expectation(
-        simulated=Simulated(simulate(model, plan), data.evaluation, progress),
-        rows=rows,
+    common = Expectation(
+        rows=chosen_rows(len(data.evaluation), AGREEMENT_SAMPLES, seed),
         step=first.scale[0] if first else None,
         float_ops=tuple(FloatOperator(kind_of(nodes[name]), layer_of(nodes[name]), why) for name, why in plan.float_operators.items()),
         layers=compare_layers(model, plan, batches),
-        inner=simulated_values(model, plan, sample) if inside else {},
-        sample=sample,
+        sample=data.evaluation.batch(slice(0, 1))[0],
         bytes_moved=bytes_moved(graph, plan),
     )
+    kinds = {unit.kind for unit in plan.units.values()}
+    made: dict[tuple[tuple[str, str], ...], Expectation] = {}
+    found = {}
+    for table in tables:
+        arithmetic = {kind: library for kind, library in table.arithmetic.items() if kind in kinds}
+        key = tuple(sorted(arithmetic.items()))
+        if key not in made:
+            simulated = Simulated(simulate(model, plan, arithmetic), data.evaluation, progress)
+            made[key] = replace(common, simulated=simulated, inner=simulated_values(model, plan, common.sample, arithmetic) if inside else {})
+        found[table.name] = made[key]
+    return found

@@ -17,7 +17,7 @@ from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
 from tersenet.errors import DataError, DivergedError, ModelError, RecipeError
-from tersenet.expectation import Expectation, expectation
+from tersenet.expectation import Expectation, expectations, in_float
 from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
 from tersenet.graph.cost import cost
@@ -197,7 +197,7 @@ class _Journey:
         results, trail = self._compressed(tables)
         model = results[-1].model if results else self.network
         pairs = [self._exported(model, target) for target in self.targets]
-        expected = self._expected(model)
+        expected = self._expected(model, tables)
         conditions = Conditions(self.settings.threads, self.settings.seed, progress=self._progress)
         records = [self._judged(prove(pair, expected[pair.target.name], self.data, conditions, self.run.work)) for pair in pairs]
         self._write(records, trail, pairs)
@@ -279,12 +279,12 @@ class _Journey:
         self._progress(1, 1, f"exporting ({target.name})")
         return Pair(target, compressed, plain, seconds)
 
-    def _expected(self, model: Model) -> dict[str, Expectation]:
+    def _expected(self, model: Model, tables: list[Capabilities]) -> dict[str, Expectation]:
         """What simulation and plan say of each target; targets that share a plan share the work."""
-        found: dict[str, Expectation] = {}
-        for plan in model.plans or (None,):
-            expected = expectation(model, plan, self.data, self.settings.seed, self._progress, self.settings.layers)
-            found |= {name: expected for name in (plan.serves if plan else (target.name for target in self.targets))}
+        found = {table.name: in_float(model) for table in tables}
+        for plan in model.plans:
+            served = [table for table in tables if table.name in plan.serves]
+            found |= expectations(model, plan, served, self.data, self.settings.seed, self._progress, self.settings.layers)
         return found
 
     def _judged(self, record: ArtifactRecord) -> ArtifactRecord:

@@ -11,7 +11,7 @@ from torch import fx
 
 from tersenet.graph.deploy import deployable
 from tersenet.graph.operators import kind_of
-from tersenet.graph.rewrite import Simulation, apply_plan
+from tersenet.graph.simulate import simulate
 from tersenet.graph.walk import bind, constant, layer_of
 from tersenet.measure.agreement import sqnr_db
 from tersenet.measure.layers import LayerMeter, weight_range
@@ -62,7 +62,7 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
         By value: one record for each unit whose result is quantized, and for each network input, in the order in which they run.
     """
     plain = deployable(model)
-    simulated = _simulated(model, plan)
+    simulated = simulate(model, plan).graph
     nodes = {node.name: node for node in plain.graph.nodes}
     anchors = {unit.result: nodes[unit.anchor] for unit in plan.units.values()}
     names = [name for name in plan.values if name in anchors or nodes[name].op == "placeholder"]
@@ -75,9 +75,11 @@ def compare_layers(model: Model, plan: QuantizationPlan, batches: Iterable[tuple
     return {name: meters[name].layer(_weights(plain, anchors.get(name), plan)) for name in names}
 
 
-def simulated_values(model: Model, plan: QuantizationPlan, arrays: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    """Every quantized activation of the simulation for one batch, by the name of the value."""
-    simulated = _simulated(model, plan)
+def simulated_values(
+    model: Model, plan: QuantizationPlan, arrays: tuple[np.ndarray, ...], arithmetic: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """Every quantized activation of the simulation for one batch, by the name of the value; `arithmetic` as `simulate` takes it."""
+    simulated = simulate(model, plan, arithmetic).graph
     activations = {node.name for node in simulated.graph.nodes if node.op != "get_attr"}
     return watch(simulated, {_quantized_name(simulated, name): name for name in plan.values if name in activations}, arrays)
 
@@ -106,12 +108,6 @@ def file_agreement(simulated: Mapping[str, np.ndarray], inner: Mapping[str, np.n
         if measured.shape == expected.shape:
             found[name] = sqnr_db(expected, measured)
     return found
-
-
-def _simulated(model: Model, plan: QuantizationPlan) -> fx.GraphModule:
-    module = deployable(model, plan)
-    apply_plan(module, plan, Simulation())
-    return module
 
 
 def _meter(node: fx.Node, anchor: fx.Node | None, plan: QuantizationPlan) -> LayerMeter:

@@ -62,7 +62,7 @@ def steps_apart(model: Model, capabilities, result: np.ndarray, arrays: list[np.
     last = outputs(deployable(model))[0].name
     assert plan is not None
     scale = plan.values[last].scale[0] if last in plan.values else max((encoding.scale[0] for encoding in plan.values.values()), default=1e-5)
-    return np.abs(result - simulate(model, plan)(*arrays)) / scale
+    return np.abs(result - simulate(model, plan, capabilities.arithmetic)(*arrays)) / scale
 
 
 @pytest.mark.parametrize("name", sorted(ALL))

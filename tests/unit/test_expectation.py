@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tersenet
-from tersenet.expectation import expectation
+from tersenet.expectation import expectations
 from tersenet.progress import silent
 from tersenet.step import Context
 from tersenet.targets import table
@@ -21,9 +21,10 @@ def test_a_bias_that_the_plan_alone_adds_is_moved_too(target: str) -> None:
     samples = np.random.default_rng(0).random((64, 3, 8, 8), np.float32)
     model = tersenet.load(network, (torch.zeros(2, 3, 8, 8),))
     data = tersenet.Data.from_arrays(calibration=samples[:32], evaluation=samples[32:]).bind(model.inputs)
-    quantized = tersenet.Quantize().apply(model, Context((table.capabilities(table.find(target)),), data)).model
+    capabilities = table.capabilities(table.find(target))
+    quantized = tersenet.Quantize().apply(model, Context((capabilities,), data)).model
     plan = quantized.plan_for(target)
     assert plan is not None and plan.offsets
-    expected = expectation(quantized, plan, data, 0, silent)
+    expected = expectations(quantized, plan, [capabilities], data, 0, silent)[target]
     weights, images, bias = 4 * 3 * 9, 3 * 64 + 4 * 36, 4 * 4
     assert expected.bytes_moved == weights + images + bias

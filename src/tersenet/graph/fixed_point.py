@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx
 
 from tersenet.graph.operators import WEIGHT_AXIS
+from tersenet.graph.site import Site
 from tersenet.graph.walk import add_constant, bind, constant, tensor_inputs
 from tersenet.numerics import fixed_point
 from tersenet.numerics.affine import quantize
-from tersenet.plan import QuantizationPlan, Unit
+from tersenet.plan import Unit
 from tersenet.schemes import Encoding
 
 # float32 holds every whole number up to this.
 LARGEST_WHOLE = 1 << 24
 MEANS = {"adaptive_avg_pool1d": (-1,), "adaptive_avg_pool2d": (-2, -1)}
-
-
-@dataclass(frozen=True)
-class Site:
-    """A unit in a graph that is being rewritten.
-
-    Args:
-        module: the graph.
-        node: the anchor; its weights are on their grids already.
-        unit: what the plan says of it.
-        inputs: encodings of the tensors that it reads, in order; None for weights.
-        result: encoding of the unit's result.
-    """
-
-    module: fx.GraphModule
-    node: fx.Node
-    unit: Unit
-    inputs: Sequence[Encoding | None]
-    result: Encoding
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """Of the activations and constants that it reads, in order, and of the result."""
-        return tuple(encoding.scale[0] for encoding in (*self.inputs, self.result) if encoding is not None)
-
-    @property
-    def bits(self) -> int:
-        return self.result.scheme.bits
-
-    def become(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function of this package at the operator's place."""
-        self.node.target, self.node.args, self.node.kwargs = function, arguments, {}
-
-    def convert_input(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Put a function of the input between it and the operator, which then only clips."""
-        source = tensor_inputs(self.node)[0]
-        self.node.replace_input_with(source, inserted(self.module, function, source, arguments, self.node))
-
-
-def inserted(module: fx.GraphModule, function: Callable[..., Any], value: fx.Node, arguments: Sequence[Any], before: fx.Node) -> fx.Node:
-    """A new node that computes something of a value's shape."""
-    with module.graph.inserting_before(before):
-        node = module.graph.create_node("call_function", function, (value, *arguments), {})
-    node.meta["val"] = value.meta["val"]
-    return node
-
-
-def encodings_read(node: fx.Node, plan: QuantizationPlan) -> list[Encoding | None]:
-    """The grids that an operator reads its tensors on; None for one that has none in the plan."""
-    return [plan.uses.get(f"{node.name}:{position}") or plan.values.get(child.name) for position, child in enumerate(tensor_inputs(node))]
 
 
 def round_twice(module: fx.GraphModule, node: fx.Node, unit: Unit, inputs: Sequence[Encoding | None], result: Encoding) -> None:
@@ -104,16 +53,11 @@ def _matmul(site: Site) -> None:
 
 
 def _total(site: Site) -> None:
-    site.become(fixed_point.total, *site.node.args[:2], _both(site), site.bits, site.unit.kind == "sub")
+    site.become(fixed_point.total, *site.node.args[:2], site.both, site.bits, site.unit.kind == "sub")
 
 
 def _product(site: Site) -> None:
-    site.become(fixed_point.product, *site.node.args[:2], _both(site))
-
-
-def _both(site: Site) -> tuple[float, ...]:
-    """Scales of both operands and of the result; a value that meets itself is read once."""
-    return site.scales if len(site.scales) == 3 else (site.scales[0], *site.scales)
+    site.become(fixed_point.product, *site.node.args[:2], site.both)
 
 
 def _relu(site: Site) -> None:

@@ -5,6 +5,8 @@ Simulation puts fake quantization at the plan's points; exporters that speak qua
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,12 +14,15 @@ from torch import fx
 
 from tersenet.errors import TersenetError
 from tersenet.graph.build import infer
-from tersenet.graph.fixed_point import encodings_read, inserted, round_twice
+from tersenet.graph.fixed_point import round_twice
 from tersenet.graph.gates import shape_of_layer, states_of
 from tersenet.graph.integers import add_integers
+from tersenet.graph.kernels import write
+from tersenet.graph.site import Site, encodings_read, inserted
 from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.numerics.fixed_point import requantized
+from tersenet.numerics.kernels import converted
 from tersenet.numerics.pooling import mean_of_integers
 from tersenet.numerics.recurrent import recurrent
 from tersenet.plan import QuantizationPlan, Unit
@@ -103,8 +108,15 @@ def _first_call(module: fx.GraphModule) -> fx.Node:
     return next(node for node in module.graph.nodes if node.op not in ("placeholder", "get_attr"))
 
 
+@dataclass(frozen=True)
 class Simulation:
-    """Fake quantization: floats that hold only values of the grid."""
+    """Fake quantization: floats that hold only values of the grid.
+
+    Args:
+        arithmetic: kind of operator -> the library whose kernel of it is followed to the last step (`tersenet.capabilities.Kernel`).
+    """
+
+    arithmetic: Mapping[str, str] = field(default_factory=dict)
 
     def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
         scheme = encoding.scheme
@@ -123,6 +135,8 @@ class Simulation:
         first, second = grids
         if first is not None and unit is not None and unit.rounding == "twice":
             value = inserted(module, requantized, value, ((first.scale[0], second.scale[0]),), before)
+        elif first is not None and unit is not None and self.arithmetic.get(unit.kind) == "xnnpack" and second.scheme.bits <= 8:
+            value = inserted(module, converted, value, ((first.scale[0], second.scale[0]),), before)
         return self.activation(module, value, second, before)
 
     def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
@@ -140,7 +154,9 @@ class Simulation:
             grid = (result.scale[0], result.zero_point[0], unit.halves)
             node.target, node.args, node.kwargs = mean_of_integers, (held["self"], window, held["ceil_mode"], held["count_include_pad"], *grid), {}
         elif result is not None:
-            add_integers(module, node, unit, encodings_read(node, plan), result)
+            inputs = encodings_read(node, plan)
+            if not write(self.arithmetic.get(unit.kind, ""), Site(module, node, unit, inputs, result)):
+                add_integers(module, node, unit, inputs, result)
 
 
 class QuantizeDequantize:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tersenet.graph.deploy import deployable
@@ -10,8 +11,15 @@ from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
 
 
-def simulate(model: Model, plan: QuantizationPlan) -> Model:
-    """The deployable graph with fake quantization at the plan's points; a callable of the same inputs."""
+def simulate(model: Model, plan: QuantizationPlan, arithmetic: Mapping[str, str] | None = None) -> Model:
+    """The deployable graph with fake quantization at the plan's points; a callable of the same inputs.
+
+    Args:
+        model: the network.
+        plan: one of its plans.
+        arithmetic: kind of operator -> the library whose kernel of it is followed to the last step: `Capabilities.arithmetic` of one of
+            the runtimes that the plan serves. None: results are rounded once.
+    """
     module = deployable(model, plan)
-    apply_plan(module, plan, Simulation())
+    apply_plan(module, plan, Simulation(arithmetic or {}))
     return replace(model, graph=module, plans=())

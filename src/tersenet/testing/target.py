@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def check_target(target: Target, folder: Path) -> None:
     quantized = Quantize().apply(model, Context((capabilities,), data.without_evaluation())).model
     if capabilities.floats != frozenset():
         _check_float(target, exporter, runner, model, folder, x)
-    _check_integers(target, exporter, runner, quantized, folder, x)
+    _check_integers(target, exporter, runner, quantized, folder, x, capabilities.arithmetic)
     _check_damage(target, runner, folder)
 
 
@@ -65,11 +66,13 @@ def _check_float(target: Target, exporter: Exporter, runner: Runner, model: Mode
     must(bool(difference < 1e-3), f"{target.name}: the float file is {difference} away from the network")
 
 
-def _check_integers(target: Target, exporter: Exporter, runner: Runner, quantized: Model, folder: Path, x: np.ndarray) -> None:
+def _check_integers(
+    target: Target, exporter: Exporter, runner: Runner, quantized: Model, folder: Path, x: np.ndarray, arithmetic: Mapping[str, str]
+) -> None:
     plan = quantized.plan_for(target.name)
     if plan is None:
         raise BrokenPromise(f"{target.name}: its capabilities are named otherwise than itself")
-    expected = simulate(quantized, plan)(x)
+    expected = simulate(quantized, plan, arithmetic)(x)
     step = list(plan.values.values())[-1].scale[0]
     exports = [exporter.export(quantized, folder / f"{name}{target.extension}", ExportOptions()) for name in ("first", "second")]
     must(exports[0].path.read_bytes() == exports[1].path.read_bytes(), f"{target.name}: the same export gave other bytes")

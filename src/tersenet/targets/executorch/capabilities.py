@@ -10,11 +10,11 @@ SAME = Kernel(shares="result")
 WEIGHTED = Kernel(weights=("int8",), granularities=("per-channel", "per-tensor"), fuses=CLIPS)
 KERNELS = {
     **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv_transpose2d", "linear"), WEIGHTED),
-    "add": Kernel(fuses=("relu",)),
-    "sub": FREE,
+    "add": Kernel(fuses=("relu",), arithmetic="xnnpack"),
+    "sub": Kernel(arithmetic="xnnpack"),
     "mul": FREE,
     "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
-    "concat": Kernel(shares="all"),
+    "concat": Kernel(shares="all", arithmetic="xnnpack"),
     "max_pool2d": Kernel(shares="result", note="strides up to the size of the window"),
     **dict.fromkeys(("relu", "relu6", "clamp", "reshape", "permute", "pad"), SAME),
     "slice": Kernel(shares="result", note="steps other than one: rows and columns of images alone"),

@@ -12,7 +12,7 @@ CHANNELS = ("per-channel", "per-tensor")
 FREE = Kernel()
 SAME = Kernel(shares="result")
 SAME_BOTH = Kernel(activations=BOTH, shares="result")
-ALL_SAME = Kernel(activations=BOTH, shares="all")
+ALL_SAME = Kernel(activations=BOTH, shares="all", arithmetic="xnnpack")
 WEIGHTED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS)
 TRANSPOSED = Kernel(("int8",), BOTH, CHANNELS, ACTIVATIONS, note="one group, no dilation")
 WRITTEN_OUT = Kernel(
@@ -34,8 +34,10 @@ KERNELS = {
     **dict.fromkeys(("gru", "rnn_tanh", "rnn_relu"), WRITTEN_OUT),
     "matmul": Kernel(activations=("int8",)),
     "embedding": Kernel(("int8",), ("int8",), ("per-tensor",), shares="result"),
-    **dict.fromkeys(("add", "sub", "mul"), ARITHMETIC),
-    **dict.fromkeys(("relu", "relu6", "leaky_relu", "prelu", "hardswish", "hardsigmoid", "silu", "elu", "gelu", "clamp"), FREE),
+    **dict.fromkeys(("add", "sub"), replace(ARITHMETIC, arithmetic="xnnpack")),
+    "mul": ARITHMETIC,
+    **dict.fromkeys(("relu", "relu6", "prelu", "elu", "gelu"), FREE),
+    **dict.fromkeys(("leaky_relu", "hardswish", "hardsigmoid", "silu", "clamp"), Kernel(arithmetic="xnnpack")),
     "sigmoid": Kernel(activations=BOTH, result=(1 / 256, -128)),
     "tanh": Kernel(activations=BOTH, result=(1 / 128, 0)),
     "softmax": Kernel(activations=BOTH, result=(1 / 256, -128)),
@@ -46,7 +48,8 @@ KERNELS = {
     **dict.fromkeys(("maximum", "minimum", "concat", "stack"), ALL_SAME),
     **dict.fromkeys(("reshape", "permute", "slice", "select", "split", "unbind", "getitem", "pad", "expand"), SAME_BOTH),
     **dict.fromkeys(("reflection_pad", "tile", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), SAME),
-    **dict.fromkeys(("gather", "index_select", "index", "resize_nearest", "resize_bilinear"), SAME),
+    **dict.fromkeys(("gather", "index_select", "index", "resize_nearest"), SAME),
+    "resize_bilinear": Kernel(shares="result", arithmetic="xnnpack"),
 }
 
 ABSENT = frozenset({"avg_pool3d", "conv_transpose3d", "grid_sample", "max_pool3d", "resize_bicubic", "scatter"})
@@ -171,7 +174,9 @@ ROUND_TWICE = frozenset(
     | {"resize_bilinear", "maximum", "minimum", "concat", "stack"}  # inputs of the last four are brought to one grid
 )
 MICRO_KERNELS = {
-    kind: replace(kernel, rounding="twice") if kind in ROUND_TWICE else kernel for kind, kernel in KERNELS.items() if kind not in MICRO_REASONS
+    kind: replace(kernel, rounding="twice", arithmetic="") if kind in ROUND_TWICE else kernel
+    for kind, kernel in KERNELS.items()
+    if kind not in MICRO_REASONS
 }
 LITERT_MICRO = Capabilities(
     name="litert-micro",

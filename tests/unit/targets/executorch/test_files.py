@@ -64,7 +64,7 @@ def exported(model: Model, path: Path, **options) -> Artifact:
 def steps_apart(artifact: Artifact, model: Model, arrays: tuple[np.ndarray, ...]) -> float:
     plan = model.plan_for("executorch")
     step = plan.values[next(reversed(plan.units.values())).result].scale[0]
-    expected = simulate(model, plan)(*arrays)
+    expected = simulate(model, plan, capabilities().arithmetic)(*arrays)
     return float(np.abs(artifact(*arrays) - expected).max() / step)
 
 
@@ -85,7 +85,7 @@ def test_integers(names, tmp_path):
     arrays = tuple(tensor.numpy() for tensor in inputs)
     model = quantized(trace(module, inputs), tuple(array for case in cases for array in networks.samples(case, 64)))
     results = exported(model, tmp_path / "integers.pte", batch=2)(*arrays)
-    expected = simulate(model, model.plans[0])(*arrays)
+    expected = simulate(model, model.plans[0], capabilities().arithmetic)(*arrays)
     for name, result, wanted, step in zip(names, results, expected, last_steps(model), strict=True):
         if step is None:  # no operator of this network has an integer kernel
             np.testing.assert_allclose(result, wanted, atol=1e-4, rtol=1e-4, err_msg=name)

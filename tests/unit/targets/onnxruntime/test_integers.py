@@ -65,7 +65,7 @@ def test_the_file_agrees_with_the_simulation(case: Case, model: Model, tmp_path:
     artifact = exported(model, tmp_path / "model.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
     arrays = networks.samples(case, 64)
-    result, expected = artifact(*arrays), simulate(model, plan)(*arrays)
+    result, expected = artifact(*arrays), simulate(model, plan, capabilities().arithmetic)(*arrays)
     last = plan.values.get(outputs(deployable(model))[0].name)
     step = last.scale[0] if last is not None else 1e-5 * float(np.abs(expected).max())
     distance = np.abs(result - expected)
@@ -129,7 +129,7 @@ def test_a_clip_that_the_grid_does_not_imply_is_kept(tmp_path: Path) -> None:
     last = next(iter(model.plans[0].units.values())).result
     assert max(model.plans[0].values[last].range) > 6.1
     artifact = exported(model, tmp_path / "model.onnx")
-    result, expected = artifact(images), simulate(model, model.plans[0])(images)
+    result, expected = artifact(images), simulate(model, model.plans[0], capabilities().arithmetic)(images)
     assert result.max() <= 6.0
     assert (result == 6.0).any()
     np.testing.assert_allclose(result, expected, atol=1.001 * model.plans[0].values[last].scale[0])
