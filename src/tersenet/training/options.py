@@ -39,6 +39,8 @@ class Training(metaclass=Options):
         warmup_epochs: in which the learning rate rises from zero in a line; a part of an epoch too.
         l1: times the sum of magnitudes of weights, added to the loss; not of biases and norms.
         l2: decay of weights (decoupled in adamw); not of biases and norms.
+        slimming: what draws the factors of batch norm to zero (L1), so that channels can leave.
+        group_lasso: what draws all weights of a channel to zero together, so that it can leave.
         dropout: the share that every dropout of the network drops; by default what each has.
         label_smoothing: share of a label that is spread over all classes.
         augmentation: what is done to batches, in order: flip (left and right, with a chance), crop (with padding, in pixels), noise (normal,
@@ -66,6 +68,8 @@ class Training(metaclass=Options):
     warmup_epochs: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    slimming: float = 0.0
+    group_lasso: float = 0.0
     dropout: float | None = None
     label_smoothing: float = 0.0
     augmentation: tuple[str, ...] = ()
@@ -115,7 +119,7 @@ class Training(metaclass=Options):
                 raise RecipeError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.learning_rate <= 0:
             raise RecipeError(f"learning_rate must be positive, got {self.learning_rate}.")
-        for name in ("l1", "l2", "clip_norm", "patience", "warmup_epochs", "decay_epochs"):
+        for name in ("l1", "l2", "slimming", "group_lasso", "clip_norm", "patience", "warmup_epochs", "decay_epochs"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} must not be negative, got {getattr(self, name)}.")
         for name in ("momentum", "label_smoothing", "dropout", "average_decay", "average_start"):

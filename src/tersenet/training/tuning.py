@@ -19,6 +19,7 @@ from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.store import signature
 from tersenet.training.hooks import Hook, Masked
+from tersenet.training.inducing import inducing
 from tersenet.training.loop import Judge, Lesson, Outcome, train
 from tersenet.training.objective import Judging, Objective, objective_for
 from tersenet.training.options import Training
@@ -71,7 +72,7 @@ def tuned(
         how,
         model.inputs,
         judge=_judge(data, model, objective),
-        hooks=[*_masked(model), *hooks],
+        hooks=[*_masked(model), *inducing(model, how), *hooks],
         batch=model.batches_of(0),
         seed=context.seed,
         kept=None if context.store is None else context.store.draft(key) / "training.pt",
