@@ -199,7 +199,18 @@ def _stages(student: Sequence[Inner], teacher: Sequence[Inner]) -> list[Match]:
 
 def _steps(values: Sequence[Inner]) -> list[Inner]:
     found = [value for value in values if len(value.grid) == 1 and not value.pictured]
-    return [value for value in found if value.joins] or _hidden_of(found)
+    return _blocks([value for value in found if value.joins]) or _hidden_of(found)
+
+
+def _blocks(values: Sequence[Inner]) -> list[Inner]:
+    """The last value of each numbered layer (``encoder.layer.3``), where layers are numbered; what embeddings sum is none then."""
+    last: dict[str, Inner] = {}
+    for value in values:
+        parts = value.layer.split(".")
+        numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+        if numbers:
+            last[".".join(parts[: numbers[-1] + 1])] = value
+    return list(last.values()) or list(values)
 
 
 def _hidden(values: Sequence[Inner]) -> list[Inner]:
