@@ -133,6 +133,9 @@ class Quantize(Step):
         if self.batch_size < 1:
             raise RecipeError(f"batch_size must be at least 1, got {self.batch_size}.")
 
+    def networks(self) -> tuple[str, ...]:
+        return (self.training.teacher,) if self.training is not None and self.training.teacher else ()
+
     def run(self, model: Model, context: Context) -> StepResult:
         context.require("calibration", "quantize")
         if not context.capabilities:

@@ -97,6 +97,13 @@ def test_another_teacher() -> None:
     assert "learning soft of tiny" in step.apply(MODEL, context(networks={"other.onnx": tiny()})).changed[0].why
 
 
+def test_training_with_simulated_integers_names_its_teacher_too() -> None:
+    step = Quantize(training={"epochs": 1, "distill": {"method": "soft"}, "teacher": "other.onnx"})
+    assert step.networks() == ("other.onnx",)
+    assert step.apply(MODEL, context(networks={"other.onnx": tiny()})).model.plans
+    assert Quantize().networks() == ()
+
+
 def test_the_teacher_is_part_of_what_training_is_known_by(tmp_path) -> None:
     store = Store(tmp_path)
     for teacher in (TEACHER, tiny(), TEACHER):
