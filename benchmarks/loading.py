@@ -28,6 +28,7 @@ FORMATS = ("h5", "keras", "onnx", "tflite", "pt2", "transformers")
 RUNS, LIMIT = 3, 2.5  # the limit: peak memory over the size of the large file
 LARGE, TINY = "100 MB", "tiny"
 CHANNELS = {LARGE: 512, TINY: 4}  # of ten convolutions of 3 x 3 and a linear layer: 94 MB of kernels, which most formats lay out otherwise than torch
+FRAMEWORKS = {**os.environ, "KERAS_BACKEND": "torch"}
 PUBLISHED = {
     "ResNet-8": ("h5", "mlperf_tiny/image_classification/pretrainedResnet.h5"),
     "visual wake words": ("h5", "mlperf_tiny/visual_wake_words/vww_96.h5"),
@@ -84,14 +85,14 @@ def made(kind: str, name: str) -> Path:
     path = FOLDER / f"{name.replace(' ', '-')}.{kind}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, str(HERE), "--make", kind, name, str(path)], check=True, capture_output=True)
+        subprocess.run([sys.executable, str(HERE), "--make", kind, name, str(path)], check=True, capture_output=True, env=FRAMEWORKS)
     return path
 
 
 def child(reader: str, path: Path, tiny: Path) -> dict[str, float]:
     """Seconds and peak bytes of one reading; {} where the framework cannot read this file."""
     command = [sys.executable, str(HERE), "--read", reader, str(path), str(tiny)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "torch"}, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=FRAMEWORKS, check=False)
     if done.returncode and reader == "tersenet":
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Capabilities:
     def arithmetic(self) -> dict[str, str]:
         """Kind of operator -> the library that its results follow (`Kernel.arithmetic`)."""
         return {kind: kernel.arithmetic for kind, kernel in self.kernels.items() if kernel.arithmetic}
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal tables, in every process: sets have no order of their own."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=sorted).encode()).hexdigest()
 
     def why_float(self, kind: str) -> str:
         """Why an operator of this kind stays in float."""

@@ -219,7 +219,7 @@ class _Journey:
         for step in self.recipe.steps:
             start = time.perf_counter()
             before = results[-1].model if results else self.network
-            key = signature(step=step.to_json(), model=before.fingerprint, data=self.data.fingerprint, tables=[repr(one) for one in tables])
+            key = signature(step=step.to_json(), model=before.fingerprint, data=self.data.fingerprint, tables=[one.digest for one in tables])
             results.append(self._restored(key, before) or self._kept(key, before, step.apply(before, context)))
             seconds = time.perf_counter() - start
             trail.append(TrailEntry(step.kind, round(seconds, 3), results[-1].changed, results[-1].skipped))

@@ -61,6 +61,8 @@ def _read(archive: Archive, name: str) -> Model:
     if len(models) != 1:
         if any(entry.startswith("serialized_") for entry in archive.names()):
             raise beyond("the form of torch before 2.8, whose weights are a pickle,")
+        if any(entry.endswith("data.pkl") for entry in archive.names()):
+            raise ModelError("it is a pickle, as torch.save writes it, and no program of torch.export; save the network with torch.export.save.")
         raise ModelError(f"a .pt2 file must hold one network, and this holds {len(models)}.")
     program = archive.json(models[0])
     version = program["schema_version"]["major"]

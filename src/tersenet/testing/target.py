@@ -83,6 +83,8 @@ def _check_integers(
     difference = np.abs(_run(runner, integers, target, x) - expected).max() / step
     must(bool(difference < STEPS_APART), f"{target.name}: with integer input and output, {difference:.1f} output steps away")
     placement = runner.load(exports[0].path).operators()
+    memory = runner.load(exports[0].path).memory()
+    must(memory is None or (memory[0] > 0 and bool(memory[1])), f"{target.name}: memory must be bytes and what they are, got {memory}")
     must(bool(placement.operators) and 0 <= placement.delegated <= 1, f"{target.name}: it cannot say which operators run where")
 
 
@@ -95,6 +97,8 @@ def _check_damage(target: Target, runner: Runner, folder: Path) -> None:
             runner.load(path)
         except TersenetError:
             continue
+        except Exception as error:
+            raise BrokenPromise(f"{target.name}: a damaged file ({name}) ends in {type(error).__name__}, no error of ours: {error}") from error
         must(False, f"{target.name}: a damaged file ({name}) loads without an error")
 
 

@@ -244,6 +244,12 @@ def test_pickles_inside_are_not_opened(tmp_path, honest, monkeypatch):
     assert not Path("executed").exists()
 
 
+def test_a_pickle_of_that_name_is_named(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "net.pt2")
+    with pytest.raises(ModelError, match=r"net\.pt2: it is a pickle.*torch\.export\.save"):
+        load(tmp_path / "net.pt2")
+
+
 def test_older_files_with_pickled_weights_are_refused(tmp_path):
     path = written(tmp_path / "old.pt2", {"archive/serialized_exported_program.json": b"{}", "archive/serialized_state_dict.pt": b"x"})
     with pytest.raises(UntrustedError, match=r"old\.pt2.*before 2\.8.*--trust"):

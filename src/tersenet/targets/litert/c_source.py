@@ -12,7 +12,7 @@ BYTES_A_LINE = 16
 
 
 def write_sources(path: Path, arena: int, operators: Sequence[str]) -> tuple[Path, Path]:
-    """Write ``NAME.cc`` and ``NAME.h`` beside ``NAME.tflite``.
+    """Write ``NAME.c`` and ``NAME.h``, for compilers of C and of C++, beside ``NAME.tflite``.
 
     Args:
         path: the file whose bytes they hold.
@@ -25,7 +25,7 @@ def write_sources(path: Path, arena: int, operators: Sequence[str]) -> tuple[Pat
     name = re.sub(r"\W", "_", path.stem)
     name = f"model_{name}" if name[:1].isdigit() else name
     data = path.read_bytes()
-    source, header = path.with_suffix(".cc"), path.with_suffix(".h")
+    source, header = path.with_suffix(".c"), path.with_suffix(".h")
     header.write_text(_header(name, len(data), arena, operators))
     source.write_text(_source(name, header.name, data))
     return source, header
@@ -45,12 +45,21 @@ def _header(name: str, size: int, arena: int, operators: Sequence[str]) -> str:
 //   alignas(16) static unsigned char arena[{name}_arena_size];
 //   tflite::MicroInterpreter interpreter(tflite::GetModel({name}), resolver, arena, {name}_arena_size);
 
-alignas(16) extern const unsigned char {name}[];
-// Bytes of the network.
-constexpr unsigned int {name}_size = {size};
-// Bytes that the interpreter needs, measured with pointers of 64 bits; a microcontroller needs no more.
-constexpr unsigned int {name}_arena_size = {-(-arena // 16) * 16};
-constexpr unsigned int {name}_operators = {len(operators)};
+#ifdef __cplusplus
+extern "C" {{
+#endif
+extern const unsigned char {name}[];
+#ifdef __cplusplus
+}}
+#endif
+
+enum {{
+  // Bytes of the network.
+  {name}_size = {size},
+  // Bytes that the interpreter needs, measured with pointers of 64 bits; a microcontroller needs no more.
+  {name}_arena_size = {-(-arena // 16) * 16},
+  {name}_operators = {len(operators)}
+}};
 
 #endif  // {guard}
 """
@@ -59,4 +68,16 @@ constexpr unsigned int {name}_operators = {len(operators)};
 def _source(name: str, header: str, data: bytes) -> str:
     lines = [", ".join(f"0x{byte:02x}" for byte in data[start : start + BYTES_A_LINE]) for start in range(0, len(data), BYTES_A_LINE)]
     body = ",\n    ".join(lines)
-    return f'#include "{header}"\n\nalignas(16) const unsigned char {name}[] = {{\n    {body}}};\n'
+    return f"""#include "{header}"
+
+#if defined(__cplusplus)
+#define ALIGNED alignas(16)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define ALIGNED _Alignas(16)
+#else
+#define ALIGNED __attribute__((aligned(16)))
+#endif
+
+ALIGNED const unsigned char {name}[] = {{
+    {body}}};
+"""

@@ -25,7 +25,7 @@ class MicroExporter:
         return LITERT_MICRO
 
     def export(self, model: Model, path: Path, options: ExportOptions) -> Export:
-        """Write the file, and ``model.cc`` and ``model.h`` beside it, called after it.
+        """Write the file, and ``model.c`` and ``model.h`` beside it, called after it.
 
         Raises:
             UnsupportedError: the network is not quantized, or has operators that the interpreter lacks; all are named.

@@ -118,7 +118,7 @@ def test_the_header_lists_what_to_register_and_how_much_memory_to_give(export):
     wanted = {MICRO_OPERATORS[operator.code] for operator in graph.operators}
     assert set(re.findall(r"resolver\.(\w+)\(\);", text)) == wanted
     assert f"MicroMutableOpResolver<{len(wanted)}>" in text
-    arena = int(re.search(r"model_arena_size = (\d+);", text).group(1))
+    arena = int(re.search(r"model_arena_size = (\d+),", text).group(1))
     assert runs_in(export.path, arena) and arena % 16 == 0
     numbers = [int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", source.read_text())]
     assert bytes(numbers) == export.path.read_bytes()
@@ -133,8 +133,12 @@ def test_the_source_compiles_and_holds_the_file(export, tmp_path):
     )
     binary = tmp_path / "main"
     include = f"-I{export.path.parent}"
-    subprocess.run(["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", include, str(program), str(export.extra[0]), "-o", str(binary)], check=True)
-    assert subprocess.run([str(binary)], capture_output=True, check=True).stdout == export.path.read_bytes()
+    strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", include]
+    for compiler in (["cc", "-std=c99"], ["cc", "-std=c11"], ["c++", "-x", "c++", "-std=c++11"]):
+        held = tmp_path / "model.o"
+        subprocess.run([*compiler, *strict, "-c", str(export.extra[0]), "-o", str(held)], check=True)
+        subprocess.run(["c++", "-std=c++17", *strict, str(program), str(held), "-o", str(binary)], check=True)
+        assert subprocess.run([str(binary)], capture_output=True, check=True).stdout == export.path.read_bytes()
 
 
 def test_it_computes_what_the_file_for_litert_computes(quantized, export):
