@@ -42,7 +42,8 @@ class Tape(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and id(result) not in self.names and any(self._known(value) for value in _tensors((args, kwargs or {}))):
+        # a cast to the same type, say, returns what it was given
+        if isinstance(result, Tensor) and not self._known(result) and any(self._known(value) for value in _tensors((args, kwargs or {}))):
             self.made[id(result)] = Made(func, args, kwargs or {})
             self.held.append(result)
         return result
