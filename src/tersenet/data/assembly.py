@@ -51,7 +51,9 @@ def assemble(
     for part, found in parts.items():
         if len(found.inputs) != len(first.inputs) or found.names != first.names:
             got, other = (list(entry.names) or len(entry.inputs) for entry in (found, first))
-            raise DataError(f"every part must have the same inputs; {part} has {got}, another has {other}.")
+            last = len(found.inputs) + (found.labels is not None) == len(first.inputs)
+            hint = " The last array of a tuple is its labels; without labels give ((x, y), None)." if last else ""
+            raise DataError(f"every part must have the same inputs; {part} has {got}, another has {other}.{hint}")
         if [array.dtype == np.uint8 for array in found.inputs] != [array.dtype == np.uint8 for array in first.inputs]:
             raise DataError(f"inputs must be uint8 in every part or in none, or their scales would differ; {part} differs.")
     labels = [None if part.labels is None else plain(part.labels) for part in parts.values()]

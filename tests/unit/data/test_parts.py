@@ -240,7 +240,7 @@ def nan(x: np.ndarray) -> np.ndarray:
         ({"evaluation": (samples(9), classes(8))}, "equal lengths, got 9 and 8"),
         ({"evaluation": (samples(9), 1)}, "equal lengths, got 9 and a single number"),
         ({"evaluation": (samples(9), classes(9), 1)}, r"a pair \(x, y\)"),
-        ({"calibration": (samples(9), samples(9)), "evaluation": (samples(9), classes(9))}, "same inputs"),
+        ({"calibration": (samples(9), samples(9)), "evaluation": (samples(9), classes(9))}, "same inputs.*last array of a tuple is its labels"),
         ({"evaluation": (samples(9), np.zeros(9, int))}, "one class only"),
         ({"evaluation": (samples(9), classes(9) - 1)}, "out of range: the lowest is -1"),
         ({"evaluation": (samples(9), classes(9)), "class_names": ["a", "b"]}, "out of range: the highest is 2"),
