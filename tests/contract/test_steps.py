@@ -19,6 +19,8 @@ QUANTIZED = [
     Quantize(ranges="percentile", range_numbers=(("percent", 99.9),), granularity="per-tensor"),
     Quantize(power_of_two=True, symmetric=True, weight_ranges="mse", full_range=True),
     Quantize(keep_float=("head",), overrides=(Override("stem*", ranges="mse"),)),
+    Quantize(training={"epochs": 1, "batch_size": 16}),
+    Quantize(weights="int4", training={"epochs": 2, "batch_size": 16, "learn": "moving", "average": "ema", "optimizer": "sgd", "momentum": 0.9}),
 ]
 
 
