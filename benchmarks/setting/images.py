@@ -41,6 +41,12 @@ def evaluation() -> tuple[np.ndarray, np.ndarray] | None:
 
 def decoded(source: Path, chosen: np.ndarray, size: int) -> np.ndarray:
     """Chosen JPEG images of an archive, the middle cut out, normalized, channels first."""
+    pictures = raw(source, chosen, size)
+    return np.ascontiguousarray(((pictures.astype(np.float32) / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2))
+
+
+def raw(source: Path, chosen: np.ndarray, size: int) -> np.ndarray:
+    """The same as bytes, channels last."""
     from PIL import Image
 
     table = np.load(source)
@@ -50,4 +56,4 @@ def decoded(source: Path, chosen: np.ndarray, size: int) -> np.ndarray:
         image = Image.open(io.BytesIO(jpeg[offsets[index] : offsets[index + 1]].tobytes())).convert("RGB")
         edge = (image.width - size) // 2
         images.append(np.asarray(image.crop((edge, edge, edge + size, edge + size))))
-    return np.ascontiguousarray(((np.stack(images).astype(np.float32) / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2))
+    return np.stack(images)

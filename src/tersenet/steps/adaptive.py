@@ -107,24 +107,31 @@ def adapted(found: Dependencies, cuts: Cuts, goal: Goal, context: Context, step:
     choices = [Choice(group, units, whole - cost(_without(found, units)), harm.total) for (group, units), harm in zip(tried, harms, strict=True)]
     order = [choice for _, choice in sorted(_steps(choices), key=lambda pair: pair[0])]
 
-    def taken(count: int) -> dict[Group, Choice]:
-        return {choice.group: choice for choice in order[:count]}
+    def gone(taken: Sequence[Choice]) -> list[int]:
+        """What leaves: of each group the last cut that is taken."""
+        return [*cuts.fixed, *(unit for choice in {choice.group: choice for choice in taken}.values() for unit in choice.units)]
 
-    def gone(count: int) -> list[int]:
-        return [*cuts.fixed, *(unit for choice in taken(count).values() for unit in choice.units)]
+    def reached(taken: Sequence[Choice]) -> bool:
+        return cost(_without(found, gone(taken))) <= (1 - goal.share) * whole
 
     if goal.share:
-        count = _first(len(order), lambda count: cost(_without(found, gone(count))) <= (1 - goal.share) * whole)
+        count = _first(len(order), lambda count: reached(order[:count]))
         if count is None:
-            most = 1 - cost(_without(found, gone(len(order)))) / whole
+            most = 1 - cost(_without(found, gone(order))) / whole
             raise RecipeError(f"at most {most:.3f} of the {goal.what} can leave this network, and {goal.share:g} was asked for; ask for less.")
+        taken = order[:count]
+        for choice in order[:count][::-1]:  # what a large cut, taken last, has made needless comes back, whole or in part
+            others = [other for other in taken if other.group != choice.group]
+            milder = [[other] for other in choices if other.group == choice.group and other.harm < choice.harm]
+            ways = [[], *sorted(milder, key=lambda way: way[0].harm)]
+            taken = next(([*others, *way] for way in ways if reached([*others, *way])), taken) if choice in taken else taken
     else:
-        over = _first(len(order), lambda count: jury.harm(shrink(found, gone(count))).drop_points > goal.max_drop)
-        count = len(order) if over is None else max(0, over - 1)
-    drop = jury.harm(shrink(found, gone(count))).drop_points
+        over = _first(len(order), lambda count: jury.harm(shrink(found, gone(order[:count]))).drop_points > goal.max_drop)
+        taken = order if over is None else order[: max(0, over - 1)]
+    drop = jury.harm(shrink(found, gone(taken))).drop_points
     unit = "points" if jury.task.bounded else "percent"
     why = f"{len(variants)} cuts measured on {len(jury.part)} samples of {jury.where}; those chosen cost {drop:.2f} {unit} of {jury.task.metric}"
-    chosen = taken(count)
+    chosen = {choice.group: choice for choice in taken}
     ratios = {group: len(chosen[group].units) / group.width if group in chosen else 0.0 for group in cuts.groups}
     return ratios, Change("sensitivity", f"{why} before training")
 

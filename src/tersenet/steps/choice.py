@@ -74,10 +74,15 @@ def by_threshold(groups: Sequence[Group], scores: Scores, threshold: float, limi
     return gone
 
 
-def until(found: Dependencies, choose: Callable[[float], list[int]], cost: Callable[[np.ndarray], int], share: float, what: str) -> list[int]:
+def until(
+    found: Dependencies, choose: Callable[[float], list[int]], score: Scores, cost: Callable[[np.ndarray], int], share: float, what: str
+) -> list[int]:
     """The mildest choice after which `share` of a cost is gone.
 
+    Where rounding makes many groups jump at once, those jump first whose units matter least; what a large one has made needless comes back.
+
     Args:
+        score: of all units.
         choose: units that leave, by how much: from 0, nothing, to 1, all that may.
         cost: with some units alive.
         share: of the cost of the whole network, above 0 and below 1.
@@ -87,17 +92,27 @@ def until(found: Dependencies, choose: Callable[[float], list[int]], cost: Calla
         RecipeError: not even the last choice is enough.
     """
 
-    def left(much: float) -> float:
+    def left(gone: list[int]) -> float:
         alive = found.everything
-        alive[choose(much)] = False
+        alive[gone] = False
         return cost(alive) / whole
 
     whole = max(1, cost(found.everything))
-    if left(1.0) > 1 - share:
-        most = 1 - left(1.0)
+    if left(choose(1.0)) > 1 - share:
+        most = 1 - left(choose(1.0))
         raise RecipeError(f"at most {most:.3f} of the {what} can leave this network, and {share:g} was asked for; ask for less.")
     low, high = 0.0, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if left(middle) <= 1 - share else (middle, high)
-    return choose(high)
+        low, high = (low, middle) if left(choose(middle)) <= 1 - share else (middle, high)
+    gone, last = choose(low), set(choose(high))
+    rest = [units for group in found.groups if (units := sorted(last.intersection(group.units) - set(gone)))]
+    rest.sort(key=lambda units: float(score[units].mean()))
+    for units in rest:
+        if left(gone) > 1 - share:
+            gone += units
+    for units in reversed(rest):
+        without = [unit for unit in gone if unit not in units]
+        if len(without) < len(gone) and left(without) <= 1 - share:
+            gone = without
+    return gone

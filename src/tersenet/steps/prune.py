@@ -188,7 +188,7 @@ class Prune(Step):
             if goal:
                 whole, left = (getattr(one, cost)(one.everything) for one in (cut.start, found))
                 share = cut.due(goal, whole, left)
-                return until(found, choose, getattr(found, cost), share, what) if share else fixed
+                return until(found, choose, score, getattr(found, cost), share, what) if share else fixed
         if self.scope == "global" and others and self.ratio:
             return choose(cut.due(self.ratio, sum(group.width for group in others), sum(group.width for group in others.values())))
         shares = {group: cut.due(self.ratio, start.width, group.width) for start, group in others.items()}

@@ -64,9 +64,9 @@ def test_what_nobody_reads_leaves_first(context: Context) -> None:
 
 @pytest.mark.parametrize("goal", ["macs", "parameters"])
 def test_it_costs_less_than_equal_ratios(goal: str) -> None:
-    equal = Prune(**{goal: 0.6}, multiple=1).apply(MODEL, LABELLED).model
-    adaptive = Prune(**{goal: 0.6}, ratios="adaptive", multiple=1).apply(MODEL, LABELLED).model
-    assert getattr(cost(adaptive), goal) <= 0.4 * getattr(cost(MODEL), goal)
+    equal = Prune(**{goal: 0.45}, multiple=1).apply(MODEL, LABELLED).model
+    adaptive = Prune(**{goal: 0.45}, ratios="adaptive", multiple=1).apply(MODEL, LABELLED).model
+    assert getattr(cost(adaptive), goal) <= 0.55 * getattr(cost(MODEL), goal)
     assert distance(adaptive) < distance(equal)
 
 
@@ -89,7 +89,8 @@ def test_layers_with_a_ratio_of_their_own_and_rounds() -> None:
     training = {"epochs": 2, "batch_size": 32}
     step = Prune(ratios="adaptive", macs=0.6, multiple=1, layers={"2": 0.5}, schedule="iterative:2", training=training)
     result = step.apply(MODEL, LABELLED)
-    assert (width(result.model, "2"), width(result.model, "0")) == (16, 16)
+    assert (width(result.model, "2"), width(result.model, "0")) == (16, 20), "20 are few enough: 16, the next cut by cost, is more than it takes"
+    assert cost(result.model).macs <= 0.4 * cost(MODEL).macs
     assert [change.what for change in result.changed][-3:] == ["sensitivity", "weights, round 1 of 2", "weights, round 2 of 2"]
 
 

@@ -85,6 +85,16 @@ def test_a_share_of_the_cost_leaves(scope, what):
     assert 0.33 < after / before <= 0.4
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_layers_that_rounding_makes_jump_together_do_so_one_by_one(scope):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, padding=1), *(nn.Conv2d(16, 16, 3, padding=1) for _ in range(6)), nn.Flatten(), nn.Linear(1024, 4)]
+    model = trace(nn.Sequential(*layers).eval(), (torch.randn(2, 3, 8, 8),))
+    result = Prune(macs=0.5, multiple=8, scope=scope).apply(model, Context())
+    assert {width(result.model, str(place)) for place in range(7)} == {8, 16}
+    assert 0.35 < cost(result.model).macs / cost(model).macs <= 0.5
+
+
 def test_counts_are_what_kernels_like():
     table = Capabilities("fake", {}, channel_multiple=8)
     result = Prune(ratio=0.4).apply(network(), Context((table,)))
