@@ -164,7 +164,7 @@ class QuantizeDequantize:
 
     Args:
         activations: the integer type that 8-bit activations are stored in.
-        bias: whether biases become integers too, or stay float for the runtime to quantize.
+        bias: whether biases become integers too, or floats of their grid for the runtime to quantize.
     """
 
     def __init__(self, activations: str = "int8", bias: bool = True) -> None:
@@ -183,8 +183,8 @@ class QuantizeDequantize:
         return _insert(module, operators.dequantize_per_tensor.default, (integers, *numbers), before)
 
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
-        if encoding.role == "bias" and not self.bias:
-            return value
+        if encoding.role == "bias" and not self.bias:  # floats of the grid: there is one way alone to round them
+            return add_constant(module, f"rounded.{name}", fake_quantize(constant(module, value), encoding), before, value)
         scheme = encoding.scheme
         if encoding.role == "constant" and scheme.bits == 8:
             encoding = encoding.stored_as(self.activations)

@@ -330,3 +330,19 @@ def test_sessions_of_different_thread_counts_side_by_side(pair):
 def test_memory_is_left_to_the_process(pair):
     assert pair[3].session.memory() is None
     assert ExecuTorchRunner().inner(pair[3].path, []) is None
+
+
+def test_biases_that_fall_between_two_integers_are_rounded_as_simulated(tmp_path):
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    x = random.random((4, 3, 32, 32), np.float32)
+    network = nn.Conv2d(3, 64, 1).eval()
+    step = Quantize(correct_biases=False)
+    context = Context((capabilities(),), Data.from_arrays(calibration=x))
+    plan = step.apply(trace(network, (torch.from_numpy(x),)), context).model.plans[0]
+    scale = next(iter(plan.values.values())).scale[0] * np.array(plan.units["conv2d"].weights["weight"].scale)
+    with torch.no_grad():
+        network.bias.copy_(torch.from_numpy((random.integers(1000, 20000, 64) + 0.49999) * scale))
+    model = step.apply(trace(network, (torch.from_numpy(x),)), context).model
+    found = exported(model, tmp_path / "model.pte")(x)
+    np.testing.assert_allclose(found, simulate(model, model.plans[0])(x), atol=1e-3 * model.plans[0].values["conv2d"].scale[0])
