@@ -83,11 +83,6 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "发现它的计算图与原网络的计算结果不同",
     ),
     (
-        "not one of ATen's",
-        "it is made of operators that are not ATen's",
-        "它由 ATen 之外的算子组成",
-    ),
-    (
         "^untried|get_seq_length|apply_rotary|q_embed|object has no attribute|default_language",
         "not tried: no small configuration was found that the network itself accepts",
         "未尝试：没有找到网络本身接受的小尺寸配置",
