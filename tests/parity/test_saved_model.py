@@ -36,7 +36,7 @@ np.savez(sys.argv[1] + "/reference.npz", images=images, scores=network(images).n
 
 
 def run(*command: str) -> None:
-    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}  # other tests have chosen torch
     done = subprocess.run([TENSORFLOW, *command], capture_output=True, text=True, env=quiet, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
