@@ -10,6 +10,7 @@ from tersenet.errors import ModelError, RecipeError
 from tersenet.graph.training import trainable
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps.train import left_behind
 from tersenet.training.distillation import distilled, own_loss
 from tersenet.training.loop import Outcome
 from tersenet.training.methods import Distillation
@@ -125,9 +126,4 @@ def _left(step: Distill, student: Model, outcome: Outcome, labelled: bool, has_l
     if step.alpha and not (labelled and has_loss):
         why = "this task has no loss of its own, or several outputs" if labelled else "the train part has none"
         yield Change("the loss of labels", f"{why}; the teacher alone was learned from")
-    if outcome.stopped:
-        yield Change("further epochs", outcome.stopped)
-    if student.plans:
-        yield Change("quantization plans", "they were made for other weights; quantize after training")
-    if student.annotations.values or student.annotations.weights:
-        yield Change("grids of the source", "weights are no longer on them")
+    yield from left_behind(student, outcome)

@@ -60,7 +60,7 @@ def learn(step: Train, model: Model, context: Context, loss: Loss | None = None)
         objective = objective_for(context.data.task, label_smoothing=step.training.label_smoothing, loss=loss)  # type: ignore[union-attr]
     result, outcome = tuned(start, context, step.training, objective=objective)
     changed = (*_exchanges(step, model, context, counts), *_weights(step, outcome, context))
-    return StepResult(result, changed, tuple(_left(model, outcome))), outcome
+    return StepResult(result, changed, tuple(left_behind(model, outcome))), outcome
 
 
 def _entries(given: Any) -> Any:
@@ -92,7 +92,8 @@ def _weights(step: Train, outcome: Outcome, context: Context) -> Iterator[Change
     yield Change("weights", f"{epochs}, loss {first.loss:.4g} to {last.loss:.4g}{best}")
 
 
-def _left(model: Model, outcome: Outcome) -> Iterator[Change]:
+def left_behind(model: Model, outcome: Outcome) -> Iterator[Change]:
+    """What training did not do, and what of the model does not fit its new weights."""
     if outcome.stopped:
         yield Change("further epochs", outcome.stopped)
     if model.plans:
