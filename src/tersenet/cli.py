@@ -43,7 +43,11 @@ def tersenet_command() -> None:
 @click.argument("model")
 @click.option("--data", "source", required=True, help="digits, a folder, a .npz, .csv or .parquet file, or file.py:name")
 @click.option("--to", "targets", multiple=True, default=("onnxruntime",), show_default=True, help="a runtime; may be given several times")
-@click.option("--recipe", default=None, help="a recipe's name or file (JSON or YAML); int8 unless given")
+@click.option("--recipe", default=None, help="int8, small, smallest, or a file (JSON or YAML); int8 unless given")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="of all steps of the recipe that train, together")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=None, help="the highest of the recipe's, the others in proportion")
+@click.option("--batch-size", type=click.IntRange(1), default=None, help="of every step of the recipe that trains")
+@click.option("--augmentation", multiple=True, help="of every step of the recipe that trains: flip, crop:4, noise:0.01, shift:0.1; several times")
 @click.option("--max-drop", default=None, metavar="POINTS", help="points of the metric that may be lost")
 @click.option("--max-bytes", default=None, metavar="SIZE", help="of the file: 60kB, 1.5MB, 4096")
 @click.option("--max-latency", default=None, metavar="TIME", help="of one run: 2ms, 800us")
@@ -70,11 +74,14 @@ def tersenet_command() -> None:
 def compress(model: str, source: str, targets: tuple[str, ...], recipe: str | None, as_json: bool, **options: Any) -> int:
     """Compress MODEL for some runtimes and prove the files."""
     from tersenet.journey import compress as run
+    from tersenet.recipe import find_recipe
 
+    epochs, rate, size = (options[name] or 0 for name in ("epochs", "learning_rate", "batch_size"))
+    chosen = find_recipe(recipe or "int8").retrained(epochs, rate, size, options["augmentation"])
     budget = tersenet.Budget(options["max_drop"], options["max_bytes"], options["max_latency"], options["max_memory"])
     with Bars() as progress:
         settings = _settings(options, progress)
-        report = run(model, source, to=targets, recipe=recipe, budget=budget, out=options["out"], settings=settings)
+        report = run(model, source, to=targets, recipe=chosen, budget=budget, out=options["out"], settings=settings)
     return _show(report, as_json)
 
 

@@ -105,6 +105,7 @@ def compress(
     network = load(model, weights=settings.weights, trust=settings.trust, length=settings.length)
     others = {name: load(name, trust=settings.trust) for step in recipe.steps for name in step.networks()}
     bound = _bound(data, network, settings.seed)
+    _check_trainable(recipe, bound)
     key = signature(
         model=network.fingerprint,
         networks={name: other.fingerprint for name, other in others.items()},
@@ -160,6 +161,13 @@ def _bound(data: Any, network: Model, seed: int) -> Data:
     if not len(bound.evaluation):
         raise DataError(f"{bound.name}: the proof needs an evaluation part, and these data have none.")
     return bound
+
+
+def _check_trainable(recipe: Recipe, data: Data) -> None:
+    """Before anything is done: steps that train need samples to learn from."""
+    if recipe.trainings and not len(data.train):
+        steps = ", ".join(step.kind for step in recipe.steps if getattr(step, "training", None) is not None)
+        raise DataError(f"{data.name}: this recipe trains ({steps}), and these data have no train part; give one, or take the recipe int8.")
 
 
 def opened_report(folder: Path) -> Report:
