@@ -5,12 +5,13 @@
 All start from the same published weights and learn for the same epochs in the same loop: the float network, ours (equal ratios, and ratios by
 sensitivity), ours by chance, and the network that Torch-Pruning leaves (`benchmarks/peers/install torch-pruning`; its rows are left out without).
 Accuracy is of CIFAR-10's 5,000 test images as JPEG; latency of the float files, in turn with the unpruned one's, one thread. Interrupted, it goes
-on where it was; rows that are in the results already are left. A row "A - B" is the difference in accuracy of all seeds, in points, with its
-paired 95 % interval.
+on where it was; rows that are in the results already are left. A row "A - B" is the difference in accuracy of all seeds that both have, in points,
+with its paired 95 % interval; `right` is which images were told rightly, a bit each.
 """
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import tempfile
@@ -18,28 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from setting import files, images, networks
+from setting import files, learning, networks
 from setting.networks import BENCH
 from setting.results import Results
+from setting.timing import exported, timed
 
 import tersenet
 from tersenet.graph.cost import cost
-from tersenet.measure.latency import in_turn, prepared
-from tersenet.measure.quality import Scores, evaluate, matched_interval
+from tersenet.measure.quality import Scores, evaluate
 from tersenet.model import Model
-from tersenet.step import Context, Step
-from tersenet.store import Store
-from tersenet.target import Artifact, ExportOptions, as_batch
-from tersenet.targets import table
+from tersenet.step import Step
 
 NAME, SHARE, PEER = "resnet32", 0.5, "torch-pruning"
 EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 50_000
 SEEDS = (0, 1)
 TARGETS = ("onnxruntime", "litert")
-TRAINING = tersenet.Training(
-    epochs=EPOCHS, batch_size=128, optimizer="sgd", momentum=0.9, nesterov=True, learning_rate=0.02, l2=5e-4, augmentation=("flip", "crop:4")
-)
+TRAINING = tersenet.Training(**learning.RESNET, learning_rate=0.02, epochs=EPOCHS)
 LEARN = tersenet.Train(TRAINING)
 STEPS: dict[str, tuple[Step, ...]] = {
     "float": (LEARN,),
@@ -51,33 +47,16 @@ STEPS: dict[str, tuple[Step, ...]] = {
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     results = Results("pruning", ("method", "seed", "epochs", "samples"))
     wanted = [name for name in STEPS if name != PEER or files.installed(PEER)]
     for seed in SEEDS:
-        data = parts(seed)
+        data = learning.cifar(samples=SAMPLES, seed=seed)
         for method in wanted:
             if not results.has(method=method, seed=seed, epochs=EPOCHS, samples=SAMPLES):
                 measure(results, method, seed, data)
     for other in [*wanted[2:], "float"]:
         difference(results, "ours", other)
-
-
-def parts(seed: int) -> tersenet.Data:
-    """CIFAR-10 as JPEG; without TERSENET_DATA there is nothing to learn."""
-    train, test = images.SMALL / "train_50000.npz", images.SMALL / "test_5000.npz"
-    if not train.exists():
-        raise SystemExit(f"{train} is needed; say where with TERSENET_DATA")
-    order = np.random.default_rng(seed).permutation(50_000)[:SAMPLES]
-    pictures, labels = images.raw(train, order, 32), np.load(train)["labels"].astype(np.int64)[order]
-    chosen = SAMPLES // 10
-    judged = np.load(test)["labels"].astype(np.int64)
-    return tersenet.Data.from_arrays(
-        train=(pictures[chosen:], labels[chosen:]),
-        selection=(pictures[:chosen], labels[:chosen]),
-        evaluation=(images.raw(test, np.arange(len(judged)), 32), judged),
-        preparation=tersenet.Preparation(1 / 255, tuple(images.MEAN), tuple(images.DEVIATION), "NHWC", "NCHW"),
-        task="image-classification",
-    )
 
 
 def start(method: str) -> Model:
@@ -95,17 +74,11 @@ def start(method: str) -> Model:
 
 def measure(results: Results, method: str, seed: int, data: tersenet.Data) -> None:
     """One method with one seed: cut, taught, judged, timed."""
-    torch.set_num_threads(1)
-    before = model = start(method)
+    whole, before = files.loaded(NAME), start(method)
+    kept = BENCH / "pruning" / f"{method}-{seed}-{EPOCHS}-{SAMPLES}.pt2"
+    model = learning.after(STEPS[method], before, data, kept, targets=TARGETS, seed=seed)
     bound = data.bind(model.inputs, model.outputs)
-    tables = tuple(table.capabilities(table.find(target)) for target in TARGETS)
-    context = Context(tables, bound.without_evaluation(), seed, store=Store(BENCH / "pruning" / "steps"))
-    for step in STEPS[method]:
-        model = step.apply(model, context).model
     scores = evaluate(model, bound.evaluation, bound.task, size=250)
-    hits(method, seed).parent.mkdir(parents=True, exist_ok=True)
-    np.save(hits(method, seed), scores.samples)
-    whole = files.loaded(NAME)
     results.put(
         method=method,
         seed=seed,
@@ -117,13 +90,9 @@ def measure(results: Results, method: str, seed: int, data: tersenet.Data) -> No
         macs=cost(model).macs,
         macs_share=round(cost(model).macs / cost(whole).macs, 4),
         parameters=cost(model).parameters,
-        **{target: timed(whole, model, target, bound) for target in TARGETS},
+        **{target: in_turn(whole, model, target, bound) for target in TARGETS},
+        right=base64.b64encode(np.packbits(scores.samples > 0)).decode(),
     )
-
-
-def hits(method: str, seed: int) -> Path:
-    """Where it is kept which images a network got right."""
-    return BENCH / "pruning" / f"{method}-{seed}-{EPOCHS}-{SAMPLES}.npy"
 
 
 def wald(scores: Scores) -> list[float]:
@@ -131,40 +100,27 @@ def wald(scores: Scores) -> list[float]:
     return [round(scores.value - half, 4), round(scores.value + half, 4)]
 
 
-def timed(whole: Model, model: Model, target: str, data: tersenet.Data) -> dict[str, object]:
-    """Milliseconds of the file, and how many times as fast as the unpruned one's it is."""
-    batches = [data.evaluation.batch(slice(index, index + 1))[0] for index in range(8)]
+def in_turn(whole: Model, model: Model, target: str, data: tersenet.Data) -> dict[str, object]:
+    """A network's float file beside the whole one's."""
     with tempfile.TemporaryDirectory() as folder:
-        pair = [exported(network, target, Path(folder) / f"{place}") for place, network in enumerate((whole, model))]
-        found = in_turn(*(prepared(artifact, laid_out(artifact, batches)) for artifact in pair), seconds=20.0, least=400)
-        size = pair[1].path.stat().st_size
-    return {"ms": round(found.compressed.median, 4), "speedup": round(found.speedup, 3), "ci95": found.speedup_ci95, "bytes": size}
-
-
-def exported(model: Model, target: str, path: Path) -> Artifact:
-    found = table.find(target)
-    written = table.exporter(found).export(model, path.with_suffix(found.extension), ExportOptions())
-    return Artifact(written.path, target, table.runner(found).load(written.path), written.inputs, written.outputs)
-
-
-def laid_out(artifact: Artifact, batches: list[tuple[np.ndarray, ...]]) -> list[list[np.ndarray]]:
-    return [[as_batch(array, port) for array, port in zip(batch, artifact.inputs, strict=True)] for batch in batches]
+        return timed(*(exported(network, target, Path(folder), name) for name, network in (("whole", whole), ("left", model))), data)
 
 
 def difference(results: Results, first: str, second: str) -> None:
     """All seeds together, the same images through both."""
-    if not all(hits(method, seed).exists() for method in (first, second) for seed in SEEDS):
-        return
-    ours, theirs = (np.concatenate([np.load(hits(method, seed)) for seed in SEEDS]) for method in (first, second))
-    low, high = matched_interval(int((theirs > ours).sum()), int((theirs < ours).sum()), len(ours))
-    results.put(
-        method=f"{first} - {second}",
-        seed=-1,
-        epochs=EPOCHS,
-        samples=SAMPLES,
-        points=round(100 * float(ours.mean() - theirs.mean()), 2),
-        points_ci95=[round(-100 * high, 2), round(-100 * low, 2)],
-    )
+    found = {
+        (row["method"], row["seed"]): right(row) for row in results.rows if row["epochs"] == EPOCHS and row["samples"] == SAMPLES and row["seed"] >= 0
+    }
+    seeds = [seed for seed in SEEDS if (first, seed) in found and (second, seed) in found]
+    if seeds:
+        ours, theirs = (np.concatenate([found[method, seed] for seed in seeds]) for method in (first, second))
+        told = {"method": f"{first} - {second}", "seed": -1, "epochs": EPOCHS, "samples": SAMPLES, "seeds": len(seeds)}
+        results.put(**told, **learning.paired(ours, theirs))
+
+
+def right(row: dict[str, str]) -> np.ndarray:
+    """Which of the 5,000 images a network told rightly, 1 or 0, as its row keeps it."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(row["right"]), np.uint8))[:5000].astype(np.int64)
 
 
 if __name__ == "__main__":
