@@ -34,11 +34,37 @@ class StepResult:
         model: the new network.
         changed: what it did.
         skipped: what it was asked to do and left, and why.
+        decided: the step that does the same without measuring again, where time had a say; None: the step itself.
     """
 
     model: Model
     changed: tuple[Change, ...] = ()
     skipped: tuple[Change, ...] = ()
+    decided: Step | None = None
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a change of a network is worth on a runtime, both networks quantized the usual way.
+
+    Args:
+        bytes, before_bytes: of the files with the change, and without.
+        speedup: median of time without / time with; None where time means nothing on this machine.
+        speedup_ci95: its 95 % interval.
+    """
+
+    bytes: int
+    before_bytes: int
+    speedup: float | None = None
+    speedup_ci95: tuple[float, float] | None = None
+
+    def text(self, name: str) -> str:
+        """The figures in words, for the runtime of that name."""
+        size = f"{name}: {self.before_bytes:,} -> {self.bytes:,} bytes"
+        if self.speedup is None:
+            return size
+        interval = "" if self.speedup_ci95 is None else " ({:.2f} to {:.2f})".format(*self.speedup_ci95)
+        return f"{size}, {self.speedup:.2f} times as fast{interval}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class Context:
         store: where long work keeps what it can go on from after an interruption (`tersenet.store.Store.draft`); None: it cannot.
         original: the network as it came, before any step; None: a step is the first.
         networks: those that steps name (`Step.networks`), by that name.
+        time_on_target: of a network and the one that it was made of, what the change is worth on each runtime, by name; None: nobody can measure.
     """
 
     capabilities: tuple[Capabilities, ...] = ()
@@ -64,6 +91,7 @@ class Context:
     store: Store | None = None
     original: Model | None = None
     networks: Mapping[str, Model] = field(default_factory=dict)
+    time_on_target: Callable[[Model, Model], Mapping[str, Worth]] | None = None
 
     def require(self, part: str, step: str) -> Any:
         """A part of the data.
@@ -113,6 +141,20 @@ class Options(type):
         return super().__call__(*given, **options)
 
 
+def check_options(value: Any, where: str) -> None:
+    """Hold options to their types.
+
+    Raises:
+        RecipeError: one has another type than it must have.
+    """
+    try:
+        check_fields(value, where)
+    except RecipeError:
+        raise
+    except InputError as error:
+        raise RecipeError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class Step(metaclass=Options):
     """Base of all steps. A subclass is a frozen dataclass of plain values with `kind`, `check` and `run`."""
@@ -120,12 +162,7 @@ class Step(metaclass=Options):
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        try:
-            check_fields(self, f"step {self.kind}")
-        except RecipeError:
-            raise
-        except InputError as error:
-            raise RecipeError(str(error)) from error
+        check_options(self, f"step {self.kind}")
         self.check()
 
     def check(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tersenet.errors import RecipeError, unknown
 from tersenet.training.hooks import Hook, Moment
 from tersenet.training.methods import Distillation
-from tersenet.training.options import Training
+from tersenet.training.options import Training, read_training
 
 LEARN = ("steps", "moving", "fixed")
 
@@ -70,17 +70,9 @@ def read_aware(value: Any) -> AwareTraining:
     Raises:
         RecipeError: an unknown option (close matches named), or none of these.
     """
-    if isinstance(value, AwareTraining):
-        return value
-    if isinstance(value, Training):
+    if isinstance(value, Training) and not isinstance(value, AwareTraining):
         return AwareTraining(**{entry.name: getattr(value, entry.name) for entry in fields(Training)})
-    if isinstance(value, Mapping):
-        known = [entry.name for entry in fields(AwareTraining)]
-        for name in value:
-            if name not in known:
-                raise RecipeError(unknown("option of training", str(name), known))
-        return AwareTraining(**value)
-    raise RecipeError(f"training must be a tersenet.AwareTraining or a mapping of its options, got {type(value).__name__}.")
+    return read_training(value, AwareTraining)
 
 
 class Settling(Hook):

@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tersenet.errors import InputError, RecipeError, unknown
-from tersenet.plain import check_fields
-from tersenet.step import Options
+from tersenet.errors import RecipeError, unknown
+from tersenet.step import Options, check_options
 from tersenet.training.options import entries
 
 # What can be learned of a teacher, and the weight of each where none is given.
@@ -42,12 +41,7 @@ class Distillation(metaclass=Options):
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", entries(self.method))
         object.__setattr__(self, "layers", entries(self.layers))
-        try:
-            check_fields(self, "distillation")
-        except RecipeError:
-            raise
-        except InputError as error:
-            raise RecipeError(str(error)) from error
+        check_options(self, "distillation")
         self.check()
 
     def check(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
-from tersenet.errors import InputError, RecipeError, unknown
-from tersenet.plain import check_fields
-from tersenet.step import Options
+from tersenet.errors import RecipeError, unknown
+from tersenet.step import Options, check_options
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 WITH_MOMENTUM = ("sgd", "rmsprop")
@@ -85,12 +84,7 @@ class Training(metaclass=Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augmentation", entries(self.augmentation))
-        try:
-            check_fields(self, "training")
-        except RecipeError:
-            raise
-        except InputError as error:
-            raise RecipeError(str(error)) from error
+        check_options(self, "training")
         self._check_names()
         self._check_numbers()
         self._check_schedule()
@@ -167,18 +161,21 @@ def augmentation(entry: str) -> tuple[str, float]:
     return name, value
 
 
-def read_training(value: Any) -> Training:
-    """A `Training`, or the mapping that one was written as.
+Kind = TypeVar("Kind", bound=Training)
+
+
+def read_training(value: Any, kind: type[Kind] = Training) -> Kind:  # type: ignore[assignment]  # the default is the widest kind
+    """A `Training`, or a kind of it, or the mapping that one was written as.
 
     Raises:
         RecipeError: an unknown option (close matches named), or none of these.
     """
-    if isinstance(value, Training):
+    if isinstance(value, kind):
         return value
     if isinstance(value, Mapping):
-        known = [entry.name for entry in fields(Training)]
+        known = [entry.name for entry in fields(kind)]
         for name in value:
             if name not in known:
                 raise RecipeError(unknown("option of training", str(name), known))
-        return Training(**value)
-    raise RecipeError(f"training must be a tersenet.Training or a mapping of its options, got {type(value).__name__}.")
+        return kind(**value)
+    raise RecipeError(f"training must be a tersenet.{kind.__name__} or a mapping of its options, got {type(value).__name__}.")
