@@ -33,6 +33,8 @@ FACE = {
     "Prune": "tersenet.steps.prune",
     "Sparsify": "tersenet.steps.sparsify",
     "Shorten": "tersenet.steps.shorten",
+    "Rebuild": "tersenet.steps.rebuild",
+    "Share": "tersenet.steps.share",
     "Quantize": "tersenet.steps.quantize",
     "Override": "tersenet.steps.quantize",
     "Train": "tersenet.steps.train",

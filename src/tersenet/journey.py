@@ -25,6 +25,7 @@ from tersenet.manifest import Manifest, entry
 from tersenet.measure.environment import check_conditions, environment, peak_rss_bytes
 from tersenet.measure.quality import evaluate
 from tersenet.model import Model
+from tersenet.on_target import Stopwatch
 from tersenet.plan import QuantizationPlan
 from tersenet.progress import Progress, silent
 from tersenet.proof import Conditions, Pair, prove
@@ -32,7 +33,8 @@ from tersenet.recipe import Recipe, find_recipe
 from tersenet.record import ArtifactRecord, DataRecord, ModelRecord, Report, TrailEntry
 from tersenet.report import html
 from tersenet.report.advice import advised
-from tersenet.step import Change, Context, StepResult
+from tersenet.step import Change, Context, Step, StepResult
+from tersenet.steps.table import step_from_json
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
 from tersenet.targets import table
@@ -197,6 +199,7 @@ class _Journey:
     settings: Settings
     run: Run
     log: list[str] = field(default_factory=list)
+    decided: list[Step] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
     def go(self) -> None:
@@ -222,6 +225,7 @@ class _Journey:
             original=self.network,
             networks=self.others,
         )
+        context = replace(context, time_on_target=Stopwatch(self.targets, self.exporters, context, self.settings.options, self.settings.threads))
         results: list[StepResult] = []
         trail: list[TrailEntry] = []
         for step in self.recipe.steps:
@@ -230,6 +234,7 @@ class _Journey:
             key = signature(step=step.to_json(), model=before.fingerprint, data=self.data.fingerprint, tables=[one.digest for one in tables])
             results.append(self._restored(key, before) or self._kept(key, before, step.apply(before, context)))
             seconds = time.perf_counter() - start
+            self.decided.append(results[-1].decided or step)
             trail.append(TrailEntry(step.kind, round(seconds, 3), results[-1].changed, results[-1].skipped))
             self._say(f"{step.kind}: {seconds:.1f} s; " + "; ".join(f"{change.what}: {change.why}" for change in results[-1].changed))
         return results, trail
@@ -242,6 +247,7 @@ class _Journey:
             "plans": [plan.to_json() for plan in result.model.plans],
             "changed": _rows(result.changed),
             "skipped": _rows(result.skipped),
+            "decided": None if result.decided is None else result.decided.to_json(),
         }
 
         def write(folder: Path) -> None:
@@ -263,7 +269,8 @@ class _Journey:
         model = load(saved) if saved.exists() else replace(before, plans=tuple(QuantizationPlan.from_json(plan) for plan in record["plans"]))
         if model.fingerprint != record["fingerprint"]:
             return None
-        return StepResult(model, _changes(record["changed"]), _changes(record["skipped"]))
+        decided = None if record.get("decided") is None else step_from_json(record["decided"])
+        return StepResult(model, _changes(record["changed"]), _changes(record["skipped"]), decided)
 
     def _quality(self, model: Model) -> float:
         """What a step judges candidates by: quality on the selection part."""
@@ -314,7 +321,7 @@ class _Journey:
             records=tuple(records),
             budget=self.budget,
             met=all(record.met for record in records),
-            recipe=tuple(self.recipe.to_json()),
+            recipe=tuple(Recipe(self.decided).to_json()),
             trail=tuple(trail),
             sure=self.settings.sure,
         )
@@ -323,7 +330,7 @@ class _Journey:
             pair.target.name: entry(pair.target, folder, pair.compressed, pair.plain, pair.compressed.path.parent / "names.json") for pair in pairs
         }
         Manifest(tersenet.__version__, self.network.name, data.task.name, data.preparation, data.class_names, files).write(folder)
-        write_file(folder / "recipe.json", json.dumps(self.recipe.to_json(), indent=1) + "\n")
+        write_file(folder / "recipe.json", json.dumps(Recipe(self.decided).to_json(), indent=1) + "\n")
         write_file(folder / "log.txt", "\n".join(self.log) + "\n")
         report.write(folder)
         html.write(report, folder)

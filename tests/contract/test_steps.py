@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tersenet import Distill, Override, Quantize, Train, Training
+from tersenet import Distill, Override, Quantize, Rebuild, Share, Train, Training
 from tersenet.errors import TersenetError
 from tersenet.model import Model
 from tersenet.step import Change, Context, Step, StepResult
@@ -51,6 +51,20 @@ TAUGHT = [
 @pytest.mark.parametrize("step", TAUGHT, ids=range(len(TAUGHT)))
 def test_distill(step):
     check_step(step, context=Context((FAKE_TABLE,), _data(), original=small_convolutional(seed=4)))
+
+
+THINNED = [
+    Rebuild(energy=0.6),
+    Rebuild(macs=0.15, method="spatial", wins="smaller", training={"epochs": 1}),
+    Rebuild(ranks=(("head", 2, 0), ("stem.0", 3, 2))),
+    Share(values=8),
+    Share(values=4, initialization="density", layers=(("stem*", 16),), keep=("head",), training={"epochs": 1}),
+]
+
+
+@pytest.mark.parametrize("step", THINNED, ids=range(len(THINNED)))
+def test_rebuild_and_share(step):
+    check_step(step)
 
 
 @dataclass(frozen=True)

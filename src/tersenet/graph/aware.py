@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from tersenet.graph.deploy import rewritten
-from tersenet.graph.fold import Norm
-from tersenet.graph.learning import BiasGrid, FollowingGrid, Grid, LearnedGrid, MovingGrid, Unrounded
+from tersenet.graph.fold import Norm, source_weight
+from tersenet.graph.learning import BiasGrid, FollowingGrid, Grid, LearnedGrid, MovingGrid, SharedGrid, Unrounded
 from tersenet.graph.rewrite import apply_plan
 from tersenet.graph.tape import Tape
 from tersenet.graph.training import MOMENTUM, RUNNING, learned, trainable
@@ -64,7 +64,8 @@ def aware(model: Model, plan: QuantizationPlan, learn: str, loose: Collection[st
     tape = Tape({**dict(source.named_parameters(remove_duplicate=False)), **dict(source.named_buffers(remove_duplicate=False))})
     with tape:
         deployed = rewritten(source)
-    simulated, dialect = copy(deployed), _Learning(plan, learn, loose)
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    simulated, dialect = copy(deployed), _Learning(plan, learn, loose, {name: parameters[name] for name in model.annotations.codebooks})
     apply_plan(simulated, plan, dialect)
     for target, grid in dialect.grids().items():
         module.add_submodule(target, grid)
@@ -80,8 +81,8 @@ def aware(model: Model, plan: QuantizationPlan, learn: str, loose: Collection[st
 class _Learning:
     """The dialect of `apply_plan` that puts grids as parts of the module."""
 
-    def __init__(self, plan: QuantizationPlan, learn: str, loose: Collection[str]) -> None:
-        self.plan, self.learn, self.loose = plan, learn, loose
+    def __init__(self, plan: QuantizationPlan, learn: str, loose: Collection[str], shared: Mapping[str, Tensor]) -> None:
+        self.plan, self.learn, self.loose, self.shared = plan, learn, loose, shared
         self.values: dict[str, Grid] = {}
         self.weights: dict[str, Grid] = {}
         self.biases: dict[str, BiasGrid] = {}
@@ -116,9 +117,13 @@ class _Learning:
             source = self._value(self.plan.values[bind(before)["input"].name])
             self.biases[name] = BiasGrid(encoding, source, self.weights[f"{anchor}.weight"])
             return _through(module, target, self.biases[name], value, before)
-        steps = self.learn == "steps"
-        self.weights[name] = LearnedGrid(encoding, weight=True) if steps else FollowingGrid(encoding, constant(module, value))
+        self.weights[name] = self._weight(encoding, constant(module, value), self.shared.get(source_weight(before)))
         return _through(module, target, self.weights[name], value, before)
+
+    def _weight(self, encoding: Encoding, weight: Tensor, shared: Tensor | None) -> Grid:
+        if shared is not None and encoding.axis is not None and encoding.scheme.granularity == "per-channel":
+            return SharedGrid(encoding, weight, shared)
+        return LearnedGrid(encoding, weight=True) if self.learn == "steps" else FollowingGrid(encoding, weight)
 
     def conversion(
         self, module: fx.GraphModule, value: fx.Node, grids: tuple[Encoding | None, Encoding], before: fx.Node, unit: Unit | None

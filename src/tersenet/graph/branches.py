@@ -99,8 +99,8 @@ def without(model: Model, gone: Iterable[Branch]) -> Model:
     module = without_unused(module)
     left = {node.name for node in module.graph.nodes} | {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     kept = model.annotations
-    annotations = replace(kept, values=_left(kept.values, left), weights=_left(kept.weights, left), masks=_left(kept.masks, left))
-    return replace(model, graph=module, annotations=annotations)
+    named = {name: _left(getattr(kept, name), left) for name in ("values", "weights", "masks", "codebooks")}
+    return replace(model, graph=module, annotations=replace(kept, **named))
 
 
 def _left(entries: Mapping[str, T], left: set[str]) -> dict[str, T]:

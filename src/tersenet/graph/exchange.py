@@ -102,6 +102,7 @@ def exchanged(model: Model, wanted: Mapping[str, str]) -> tuple[Model, dict[str,
         values={name: grid for name, grid in model.annotations.values.items() if name in named},
         weights={name: grid for name, grid in model.annotations.weights.items() if name in held},
         masks={name: mask for name, mask in model.annotations.masks.items() if name in held},
+        codebooks={name: places for name, places in model.annotations.codebooks.items() if name in held},
     )
     return replace(model, graph=module, plans=(), annotations=annotations), counts
 

@@ -34,11 +34,20 @@ class Norm:
         arguments: of the batch norm, by name; a tensor by the name that the module has it under.
         factors: what the operator's weight was multiplied by, in float64; broadcasts against the weight.
         bias: the name of the operator's own bias, or "".
+        weight: the name of the operator's own weight, or "" where it had none.
     """
 
     arguments: dict[str, Any]
     factors: torch.Tensor
     bias: str = ""
+    weight: str = ""
+
+
+def source_weight(node: fx.Node) -> str:
+    """The name of the parameter that an operator's weight is in the network that was folded; "" where it is none."""
+    norm: Norm | None = node.meta.get("batch_norm")
+    weight: Any = bind(node).get("weight")
+    return norm.weight if norm is not None else str(weight.target) if is_constant(weight) else ""
 
 
 def fold_batch_norm(module: fx.GraphModule) -> None:
@@ -102,7 +111,8 @@ def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offse
         by_group = multiplier.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
         factors = by_group.expand(groups, weight.shape[0] // groups, *by_group.shape[2:]).reshape(weight.shape[0], -1, *by_group.shape[3:])
     folded = weight.double() * factors
-    node.meta["batch_norm"] = Norm(_named(norm), factors, "" if arguments["bias"] is None else str(arguments["bias"].target))
+    own_bias = "" if arguments["bias"] is None else str(arguments["bias"].target)
+    node.meta["batch_norm"] = Norm(_named(norm), factors, own_bias, str(arguments["weight"].target))
     bias = offset if arguments["bias"] is None else offset + multiplier * constant(module, arguments["bias"]).double()
     layer = str(arguments["weight"].target).rpartition(".")[0]
     rebind(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -44,6 +45,8 @@ def initialized(model: Model, seed: int = 0) -> Model:
             if isinstance(tensor, torch.nn.Parameter) or role in ("running_mean", "running_var"):
                 done.add(id(tensor))
                 _draw(tensor, reader, role, generator)
+        for name, places in model.annotations.codebooks.items():
+            state[name].copy_(state[name].reshape(-1)[: int(places.max()) + 1][torch.from_numpy(places.astype(np.int64))])
         for name, mask in model.annotations.masks.items():
             state[name].mul_(torch.from_numpy(mask))
     return replace(learned(model, module), provenance={**model.provenance, "initialized": seed})

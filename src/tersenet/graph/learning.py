@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tersenet.numerics.affine import encode, grouped, middle, power_of_two, ungrouped
 from tersenet.numerics.learned import gradient_share, rounded, step_size, zero_point
+from tersenet.numerics.sharing import shared_span
 from tersenet.schemes import Encoding
 
 # Weight of the past in a moving range: Jacob et al. 2018, section 3.1, ask for one close to 1, so that thousands of steps are averaged.
@@ -176,6 +177,25 @@ class FollowingGrid(Grid):
         low, high = torch.aminmax(rows, dim=1)
         low, high = low.double().clamp(max=0), high.double().clamp(min=0)
         return torch.maximum(-low / (middle(scheme) - scheme.lowest), high / (scheme.highest - middle(scheme)))
+
+
+class SharedGrid(FollowingGrid):
+    """The grid of a weight that shares a few values: it spans them, and each channel's scale has the factor that was folded into the channel.
+
+    Equal values become equal integers then, whatever they have become.
+
+    Args:
+        encoding: where it starts, a scale for each channel.
+        weight: as folded.
+        source: the parameter that it is made of.
+    """
+
+    def __init__(self, encoding: Encoding, weight: Tensor, source: Tensor) -> None:
+        self.source = (source,)  # in a tuple, so that it is no part of this one
+        super().__init__(encoding, weight)
+
+    def _span(self, weight: Tensor) -> Tensor:
+        return shared_span(weight, self.source[0], self.start.axis) / self.start.scheme.highest  # type: ignore[arg-type]
 
 
 class BiasGrid(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,13 +167,16 @@ def _resized(found: Dependencies, value: torch.Tensor, axes: Axes, alive: Alive)
 
 
 def _cut_annotations(annotations: Annotations, kept: Mapping[str, tuple[Indices | None, ...]]) -> Annotations:
-    masks = {}
-    for name, mask in annotations.masks.items():
-        for axis, index in enumerate(kept.get(name, ())):
-            mask = mask if index is None else np.take(mask, index, axis)
-        masks[name] = mask
+    masks = {name: _taken(mask, kept.get(name, ())) for name, mask in annotations.masks.items()}
+    codebooks = {name: _taken(places, kept.get(name, ())) for name, places in annotations.codebooks.items()}
     weights = {name: cut for name, encoding in annotations.weights.items() if (cut := _cut_encoding(encoding, kept.get(name, ()))) is not None}
-    return replace(annotations, masks=masks, weights=weights)
+    return replace(annotations, masks=masks, weights=weights, codebooks=codebooks)
+
+
+def _taken(array: NDArray[Any], indices: tuple[Indices | None, ...]) -> NDArray[Any]:
+    for axis, index in enumerate(indices):
+        array = array if index is None else np.take(array, index, axis)
+    return array
 
 
 def _cut_encoding(encoding: Encoding, indices: tuple[Indices | None, ...]) -> Encoding | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
+from tersenet.graph.fold import source_weight
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
-from tersenet.graph.walk import bind, calls, is_constant, layer_of
+from tersenet.graph.walk import bind, calls, constant, is_constant, layer_of
 from tersenet.model import Model
+from tersenet.numerics.affine import quantize
 from tersenet.plan import QuantizationPlan
 from tersenet.step import Change
 
@@ -59,6 +62,24 @@ def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.Gr
         if values or weights:
             listed = ", ".join([*values, *weights])
             yield Change(f"grids of the source ({', '.join(plan.serves)})", f"{len(values)} values and {len(weights)} weights keep them: {listed}")
+
+
+def codebooks(module: fx.GraphModule, plans: list[QuantizationPlan], shared: Mapping[str, Tensor]) -> Iterator[tuple[bool, Change]]:
+    """Of each layer whose weights share a few values whether equal ones became equal integers, and how many there are, for each plan.
+
+    Args:
+        shared: the weights as they were before anything was folded into them, by name.
+    """
+    for plan in plans:
+        for node in calls(module):
+            unit, source = plan.units.get(node.name), shared.get(source_weight(node)) if kind_of(node) in WEIGHT_AXIS else None
+            if unit is None or source is None or "weight" not in unit.weights:
+                continue
+            integers = quantize(constant(module, bind(node)["weight"]), unit.weights["weight"])
+            # a channel whose factor is negative has its integers negated
+            different, values = len(torch.unique(integers.abs() * source.sign())), len(torch.unique(source))
+            kept, what = different <= values, f"{layer_of(node)} ({', '.join(plan.serves)})"
+            yield kept, Change(what, f"{values} values became {different} integers" + ("" if kept else ": its kernel has one scale for all channels"))
 
 
 def skipped(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[Change]:

@@ -14,6 +14,7 @@ from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, constant, is_constant, outputs, shape_of
 from tersenet.numerics.affine import bias_encoding, encode, fake_quantize, fit_bias
 from tersenet.numerics.ranges import Estimator
+from tersenet.numerics.sharing import shared_span
 from tersenet.numerics.weights import weight_encoding
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding, Scheme
@@ -35,6 +36,7 @@ class Choice:
         full_range: weights may use the lowest integer.
         source: the grid that the weight lay on in the file that it came from.
         learned: grids that training found, by the name of the argument.
+        shared: the weight as it was before anything was folded into it, where its numbers share a few values.
     """
 
     weights: str = "int8"
@@ -47,6 +49,7 @@ class Choice:
     full_range: bool = False
     source: Encoding | None = None
     learned: Mapping[str, Encoding] = field(default_factory=dict)
+    shared: Tensor | None = None
 
 
 def fill(
@@ -156,6 +159,8 @@ def _weights(
     kept = None if pairs else source_encoding(weight, scheme, axis, choice.source)
     if "weight" in choice.learned:
         kept = learned_encoding(choice.learned["weight"], scheme, weight.shape[axis], axis)
+    if choice.shared is not None and scheme.granularity == "per-channel":  # what was learned too: it follows from the weights
+        kept = shared_encoding(weight, choice.shared, scheme, axis, pairs)
     encoding = kept or weight_encoding(weight, scheme, axis, choice.weight_ranges, pairs, pair_axis=1 - axis)
     offset = correction.offset(node, encoding)
     if (arguments["bias"] is None and offset is None) or kernel.bias == "float":
@@ -185,6 +190,20 @@ def source_encoding(weight: Tensor, scheme: Scheme, axis: int, source: Encoding 
     scales = source.scale if source.axis is not None else source.scale * channels
     encoding = Encoding(scheme, scales, (0,) * channels, axis if scheme.granularity == "per-channel" else None, "weight")
     return encoding if torch.allclose(fake_quantize(weight, encoding), weight, rtol=1e-4, atol=1e-3 * max(scales)) else None
+
+
+def shared_encoding(weight: Tensor, source: Tensor, scheme: Scheme, axis: int, pairs: bool) -> Encoding:
+    """A grid that gives equal values of a codebook equal integers in all channels: scales have the factors that were folded into them.
+
+    Args:
+        weight: folded.
+        source: as it shares its values.
+        pairs: the kernel adds pairs of products in 16 bits: half the range never overflows them.
+    """
+    steps = scheme.highest // 2 + 1 if pairs else scheme.highest
+    spans = shared_span(weight, source, axis)
+    found = encode(-spans * scheme.highest / steps, spans * scheme.highest / steps, scheme, axis, "weight")
+    return replace(found, zero_point=(0,) * len(found.scale))
 
 
 def learned_encoding(learned: Encoding, scheme: Scheme, channels: int, axis: int) -> Encoding:

@@ -8,13 +8,15 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import fx
+from torch import Tensor, fx
 
 from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
 from tersenet.errors import RecipeError, UnsupportedError, unknown
+from tersenet.graph.dependencies import held
 from tersenet.graph.deploy import deployable
-from tersenet.graph.operators import kind_of
+from tersenet.graph.fold import source_weight
+from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import calls, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.ranges import Estimator, Given, estimator
@@ -143,11 +145,11 @@ class Quantize(Step):
         source = model.annotations if self.take_over else Annotations()
         numbers, lesson = Learned(), None
         if self.training is not None:
-            tables, matches = context.capabilities, _Matches(deployable(model), self, source)
+            tables, matches = context.capabilities, _Matches(deployable(model), self, source, shared=shared_weights(model))
             lesson = learn(self.training, model, context, lambda: self._plans(model, context, matches, corrected=False), tables)
             model, numbers = lesson.model, lesson.numbers
         module = deployable(model)
-        matches = _Matches(module, self, source, numbers)
+        matches = _Matches(module, self, source, numbers, shared_weights(model))
         found, _ = self._plans(model, context, matches, corrected=self.correct_biases and lesson is None)
         plans: list[QuantizationPlan] = []
         for plan in found:
@@ -158,6 +160,8 @@ class Quantize(Step):
             *account.not_followed(self, plans, context.capabilities),
         )
         changed = (*account.changes(module, plans), *account.taken_over(plans, matches.source, module))
+        books = list(account.codebooks(module, plans, matches.shared))
+        changed, skipped = (*changed, *(change for kept, change in books if kept)), (*skipped, *(change for kept, change in books if not kept))
         if lesson is not None:
             changed, skipped = (*lesson.changed, *changed), (*lesson.skipped, *skipped)
         return StepResult(replace(model, plans=tuple(plans)), changed, skipped)
@@ -214,8 +218,16 @@ def _check_name(what: str, name: str, known: Any) -> None:
 class _Matches:
     """What the step says about each node, patterns resolved; a pattern that matches nothing is an error."""
 
-    def __init__(self, module: fx.GraphModule, step: Quantize, source: Annotations, learned: Learned | None = None) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        step: Quantize,
+        source: Annotations,
+        learned: Learned | None = None,
+        shared: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.step = step
+        self.shared = shared or {}
         self.source = source
         self.learned = learned or Learned()
         self.overrides: dict[str, list[Override]] = {}
@@ -262,7 +274,13 @@ class _Matches:
             full_range=step.full_range,
             source=self.source.weights.get(account.weight_name(node)),
             learned=self.learned.weights.get(node.name, {}),
+            shared=self.shared.get(source_weight(node)) if kind_of(node) in WEIGHT_AXIS else None,
         )
+
+
+def shared_weights(model: Model) -> dict[str, Tensor]:
+    """The weights whose numbers share a few values, by name."""
+    return {name: held(model.graph, name).detach() for name in model.annotations.codebooks}
 
 
 def _matching(pattern: str, names: Mapping[fx.Node, set[str]]) -> list[fx.Node]:

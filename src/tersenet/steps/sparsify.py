@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import fx
 
 from tersenet.errors import RecipeError, unknown
 from tersenet.graph.dependencies import held
-from tersenet.graph.operators import WEIGHT_AXIS, kind_of
-from tersenet.graph.walk import calls, copy, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics import importance, sparsity
 from tersenet.step import Change, Context, Step, StepResult
 from tersenet.steps import schedule as schedules
 from tersenet.steps.rounds import fine_tuned
 from tersenet.steps.schedule import ONE_SHOT, Round, Schedule, gradual, pairs_of, reached, rounds
+from tersenet.steps.weights import matching, weights_of, with_weights
 from tersenet.training.hooks import Rising
 from tersenet.training.options import Training, read_training
 
@@ -95,7 +92,7 @@ class Sparsify(Step):
     def run(self, model: Model, context: Context) -> StepResult:
         if model.plans:
             raise RecipeError("weights become zero before they are quantized: put sparsify before quantize.")
-        weights = _weights(model.graph)
+        weights = weights_of(model.graph)
         ratios = self._ratios(weights)
         skipped = [Change(weights[name], "it was asked to keep them") for name in weights if name not in ratios]
         too_small = {name: why for name in ratios if (why := self._does_not_fit(held(model.graph, name)))}
@@ -142,9 +139,9 @@ class Sparsify(Step):
         """
         ratios = dict.fromkeys(weights, self.ratio)
         for pattern, ratio in self.layers:
-            ratios |= dict.fromkeys(_matching(weights, pattern), ratio)
+            ratios |= dict.fromkeys(matching(weights, pattern), ratio)
         for pattern in self.keep:
-            for name in _matching(weights, pattern):
+            for name in matching(weights, pattern):
                 ratios.pop(name, None)
         return {name: ratio for name, ratio in ratios.items() if ratio or N_OF_M.fullmatch(self.pattern)}
 
@@ -179,40 +176,12 @@ def _patterns(given: Any) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else given
 
 
-def _weights(module: fx.GraphModule) -> dict[str, str]:
-    """The weights of convolutions and linear layers: name -> layer. What several layers share comes once."""
-    found: dict[str, str] = {}
-    seen: set[int] = set()
-    for node in calls(module):
-        weight: Any = node.args[1] if kind_of(node) in WEIGHT_AXIS and len(node.args) > 1 else None
-        if is_constant(weight) and id(held(module, str(weight.target))) not in seen:
-            seen.add(id(held(module, str(weight.target))))
-            found[str(weight.target)] = layer_of(node)
-    return found
-
-
-def _matching(weights: Mapping[str, str], pattern: str) -> Iterator[str]:
-    matched = [name for name, layer in weights.items() if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")]
-    if not matched:
-        raise RecipeError(unknown("layer", pattern, set(weights.values())) + " Patterns may hold * and ?.")
-    return iter(matched)
-
-
 def _share(mask: torch.Tensor) -> str:
     return f"{100 * sparsity.sparsity(mask):.1f} % of {mask.numel():,} weights are zero"
 
 
 def _masked(model: Model, masks: Mapping[str, torch.Tensor]) -> Model:
     """The model with these weights zero, and their masks beside it."""
-    module = copy(model.graph)
-    made: dict[int, torch.nn.Parameter | torch.Tensor] = {}
-    for name, mask in masks.items():
-        tensor = held(module, name)
-        value = tensor.detach() * mask
-        made[id(tensor)] = torch.nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else value
-    for name in {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}:
-        if id(held(module, name)) in made:
-            owner, _, last = name.rpartition(".")
-            setattr(module.get_submodule(owner), last, made[id(held(module, name))])
+    zeroed = with_weights(model, {name: held(model.graph, name).detach() * mask for name, mask in masks.items()})
     arrays = {name: mask.numpy().astype(np.bool_) for name, mask in masks.items()}
-    return replace(model, graph=module.eval(), annotations=replace(model.annotations, masks=arrays))
+    return replace(zeroed, annotations=replace(model.annotations, masks=arrays))

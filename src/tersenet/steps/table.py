@@ -10,11 +10,13 @@ from tersenet.step import Step
 from tersenet.steps.distill import Distill
 from tersenet.steps.prune import Prune
 from tersenet.steps.quantize import Quantize
+from tersenet.steps.rebuild import Rebuild
+from tersenet.steps.share import Share
 from tersenet.steps.shorten import Shorten
 from tersenet.steps.sparsify import Sparsify
 from tersenet.steps.train import Train
 
-STEPS: Mapping[str, type[Step]] = {"distill": Distill, "prune": Prune, "quantize": Quantize, "shorten": Shorten, "sparsify": Sparsify, "train": Train}
+STEPS: Mapping[str, type[Step]] = {step.kind: step for step in (Distill, Prune, Quantize, Rebuild, Share, Shorten, Sparsify, Train)}
 
 
 def step_from_json(record: Any) -> Step:

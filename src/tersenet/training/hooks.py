@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tersenet.numerics.sharing import means
+
 if TYPE_CHECKING:
     from tersenet.training.options import Training
 
@@ -99,6 +101,42 @@ class Masked(Hook):
         with torch.no_grad():
             for parameter, mask in self.rows:
                 parameter.mul_(mask)
+
+
+class Shared(Hook):
+    """Weights that share a value keep doing so: what is learned is the value, by the sum of its members' gradients.
+
+    A weight that is zero is out, and no member. Comes behind whatever else changes weights.
+
+    Args:
+        codebooks: name of a parameter -> which value each weight has.
+
+    Reference: Han et al. 2016, "Deep Compression", section 3.3, equation 3.
+    """
+
+    def __init__(self, codebooks: Mapping[str, np.ndarray]) -> None:
+        self.codebooks = codebooks
+
+    def start(self, moment: Moment) -> None:
+        held = dict(moment.module.named_parameters(remove_duplicate=False))
+        self.rows = []
+        for name, places in self.codebooks.items():
+            at = torch.from_numpy(places.astype(np.int64)).to(held[name].device)
+            self.rows.append((held[name], at, int(places.max()) + 1))
+        self.after_step(moment)
+
+    def after_backward(self, moment: Moment) -> None:
+        for parameter, places, count in self.rows:
+            if parameter.grad is not None:
+                alive = parameter.detach() != 0
+                total = parameter.grad.new_zeros(count).index_add_(0, places.reshape(-1), (parameter.grad * alive).reshape(-1))
+                parameter.grad.copy_(total[places] * alive)
+
+    def after_step(self, moment: Moment) -> None:
+        with torch.no_grad():
+            for parameter, places, count in self.rows:
+                alive = parameter != 0
+                parameter.copy_(means(parameter, places, count, alive)[places] * alive)
 
 
 class Rising(Hook):

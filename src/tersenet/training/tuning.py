@@ -18,7 +18,7 @@ from tersenet.measure.quality import evaluate
 from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.store import signature
-from tersenet.training.hooks import Hook, Masked
+from tersenet.training.hooks import Hook, Masked, Shared
 from tersenet.training.inducing import inducing
 from tersenet.training.loop import Judge, Lesson, Outcome, train
 from tersenet.training.objective import Judging, Objective, objective_for
@@ -38,7 +38,7 @@ def tuned(
 ) -> tuple[Model, Outcome]:
     """Train a model on the train part; the best epoch is told on the selection part, where there is one with labels.
 
-    Weights that the model's masks take out stay out. With a store in the context, training goes on where it was interrupted.
+    The model's masks and codebooks stay. With a store in the context, training goes on where it was interrupted.
 
     Args:
         model: stays as it is.
@@ -72,7 +72,7 @@ def tuned(
         how,
         model.inputs,
         judge=_judge(data, model, objective),
-        hooks=[*_masked(model), *inducing(model, how), *hooks],
+        hooks=[*_masked(model), *inducing(model, how), *hooks, *_shared(model)],
         batch=model.batches_of(0),
         seed=context.seed,
         kept=None if context.store is None else context.store.draft(key) / "training.pt",
@@ -94,6 +94,10 @@ def _judge(data: Data, model: Model, objective: Objective) -> Judge | None:
 
 def _masked(model: Model) -> list[Hook]:
     return [Masked(model.annotations.masks)] if model.annotations.masks else []
+
+
+def _shared(model: Model) -> list[Hook]:
+    return [Shared(model.annotations.codebooks)] if model.annotations.codebooks else []
 
 
 def judge_on(data: Data, model: Model, task: Task | None = None, reference: Any = None) -> Judge | None:
