@@ -39,11 +39,10 @@ def assemble(
         class_names: in the order of the labels' numbers; () takes the labels' own words.
         preparation: one, or a tuple or dict of them, one for each input; None for none.
         seed: of what is cut.
-        published: a source with a test part of its own: what it lacks is cut off its train part, and samples that its parts share are not an error
-            (`inspect` names them).
+        published: a source with a test part of its own: what it lacks is cut off its train part, without the samples that judge.
 
     Raises:
-        DataError: the parts have different inputs, share samples, or have labels that the task cannot use.
+        DataError: the parts have different inputs, share samples (calibration may be a part of train), or have labels that the task cannot use.
     """
     first = next(iter(parts.values()))
     if first.names:
@@ -63,9 +62,10 @@ def assemble(
     ready = {part: replace(_fitted(part, found, judged, class_names), preparation=ways) for part, found in parts.items()}
     if judged.kind == "classification":
         check_classes([(part, found.labels) for part, found in ready.items() if found.labels is not None])
-    if not published:
-        _check_disjoint(ready)
+    ready, left_out = _without_judges(ready) if published else (ready, [])
+    _check_disjoint(ready)
     ready, notes = _completed(ready, seed, published)
+    notes = left_out + notes
     if "evaluation" in ready and ready["evaluation"].labels is None:
         judged = unlabelled(judged)
         notes.append(f"the evaluation part has no labels: the float network's own outputs are the judge ({judged.metric}, SQNR)")
@@ -87,21 +87,39 @@ def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict
     if "calibration" in missing:
         made["calibration"] = replace(made["calibration"], labels=None)
     sizes = ", ".join(f"{len(made[part])} {part}" for part in (*missing, "train"))
-    return made, [f"cut from one set of {len(train)} samples, stratified and seeded, none in two parts: {sizes}"]
+    apart = "none in two parts" if cuts.different(train.inputs) >= cuts.FEWEST else "copies of one sample in several parts"
+    return made, [f"cut from one set of {len(train)} samples, stratified and seeded, {apart}: {sizes}"]
+
+
+def _without_judges(parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]:
+    """Take out of a published train part what its test part holds as well."""
+    if not {"train", "evaluation"} <= parts.keys() or not _overlap(parts["train"], parts["evaluation"]):
+        return parts, []
+    train = parts["train"]
+    judges = cuts.also_in(train.inputs, parts["evaluation"].inputs)
+    note = f"{judges.sum()} of {len(train)} train samples left out, for the evaluation part has them too"
+    return {**parts, "train": train[np.flatnonzero(~judges)]}, [note]
 
 
 def _check_disjoint(parts: Mapping[str, Part]) -> None:
-    """Raise DataError where a part shares samples with the evaluation part, beyond what the data's own repetitions explain."""
-    evaluation = parts.get("evaluation")
-    if evaluation is None:
-        return
-    for name, part in parts.items():
-        common = 0 if name == "evaluation" else cuts.shared(part.inputs, evaluation.inputs)
-        if common and common > cuts.repeats(part.inputs) + cuts.repeats(evaluation.inputs):
-            raise DataError(
-                f"{common} of {len(part)} {name} samples overlap the evaluation part; the parts must be disjoint, or the proof is a lie. "
-                "Take them out of one of the two."
-            )
+    """Raise DataError where what learns or chooses shares samples with what judges it."""
+    for judge, others in (("evaluation", ("train", "calibration", "selection")), ("selection", ("train",))):
+        for name in others:
+            common = _overlap(parts[name], parts[judge]) if name in parts and judge in parts else 0
+            if common:
+                raise DataError(
+                    f"{common} of {len(parts[name])} {name} samples overlap the {judge} part; the parts must be disjoint, or the proof is a lie. "
+                    "Take them out of one of the two."
+                )
+
+
+def _overlap(part: Part, judge: Part) -> int:
+    """How many samples of a part are in another, beyond what the data's own repetitions explain: where few values are possible, they meet by chance."""
+    common = cuts.also_in(part.inputs, judge.inputs)
+    if not common.any():
+        return 0
+    met = cuts.different(part[np.flatnonzero(common)].inputs)
+    return int(common.sum()) if met > cuts.repeated(part.inputs) + cuts.repeated(judge.inputs) else 0
 
 
 def _fitted(name: str, part: Part, task: Task, class_names: Sequence[str]) -> Part:

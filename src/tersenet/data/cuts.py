@@ -71,23 +71,34 @@ def _with_copies(index: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.concatenate([index, np.setdiff1d(copies, index, assume_unique=True)])
 
 
-def shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
-    """How many samples of `one` also occur in `other`, byte for byte.
+def also_in(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) whether each sample of `one` also occurs in `other`, byte for byte.
 
     Checksums find the candidates and their bytes decide, so that large parts cost one pass.
 
     Args:
         one, other: the inputs of each part, (n, ...) arrays; compared in the dtype of `other`.
     """
+    found = np.zeros(len(one[0]), bool)
     if len(one) != len(other) or any(a.shape[1:] != b.shape[1:] for a, b in zip(one, other, strict=True)):
-        return 0
+        return found
     one = [a if a.dtype == b.dtype or b.dtype.kind == "O" else a.astype(b.dtype) for a, b in zip(one, other, strict=True)]
     left, right = _checksums(one), _checksums(other)
     suspects = np.flatnonzero(np.isin(left, right))
-    if not len(suspects):
-        return 0
-    known = {_row(other, int(index)) for index in np.flatnonzero(np.isin(right, left))}
-    return sum(_row(one, int(index)) in known for index in suspects)
+    if len(suspects):
+        known = {_row(other, int(index)) for index in np.flatnonzero(np.isin(right, left))}
+        found[suspects] = [_row(one, int(index)) in known for index in suspects]
+    return found
+
+
+def different(inputs: Sequence[np.ndarray]) -> int:
+    """How many different samples there are."""
+    return len(np.unique(first_copies(inputs)))
+
+
+def repeated(inputs: Sequence[np.ndarray]) -> int:
+    """How many different samples occur more than once."""
+    return int((np.bincount(first_copies(inputs)) > 1).sum())
 
 
 def repeats(inputs: Sequence[np.ndarray]) -> int:

@@ -131,6 +131,6 @@ def _duplicates(data: Data) -> Iterator[str]:
             yield f"{again} of {len(part)} {name} samples repeat another of the same part."
     for index, (name, part) in enumerate(parts):
         for other, later in parts[index + 1 :]:
-            common = cuts.shared(part.inputs, later.inputs)
+            common = int(cuts.also_in(part.inputs, later.inputs).sum())
             if common:
                 yield f"{common} of {len(part)} {name} samples also occur in the {other} part."

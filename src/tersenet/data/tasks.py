@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tersenet.data.identity import identity_of
 from tersenet.errors import DataError, unknown
 
 Metric = Callable[[Any, Any], Any]
-PLAIN = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,8 @@ class Task:
 
     def identity(self) -> list[str]:
         """What a fingerprint knows of the task."""
-        function = self.function or self.per_sample
-        code = getattr(function, "__code__", None)  # two lambdas have one name; their code tells them apart
-        constants = () if code is None else (repr(item) for item in code.co_consts if isinstance(item, PLAIN))
-        body = [] if code is None else [code.co_code.hex(), *map(str, code.co_names), *constants]
-        name = getattr(function, "__qualname__", type(function).__name__)
-        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), name, *body]
+        function: Any = self.function or self.per_sample
+        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), *identity_of(function)]
 
 
 def predicted(outputs: Any, labels: np.ndarray) -> np.ndarray:

@@ -64,18 +64,18 @@ def test_a_source_with_a_test_part_keeps_its_samples() -> None:
 
 def test_shared_samples_are_counted() -> None:
     x = np.random.default_rng(0).random((100, 3)).astype(np.float32)
-    assert cuts.shared([x[:60]], [x[60:]]) == 0
-    assert cuts.shared([x[:60]], [x[50:]]) == 10
-    assert cuts.shared([x[:60], x[:60]], [x[50:], x[49:99]]) == 0  # both inputs must be the same
-    assert cuts.shared([x[:60]], [x[:60, :2]]) == 0
+    assert cuts.also_in([x[:60]], [x[60:]]).sum() == 0
+    assert cuts.also_in([x[:60]], [x[50:]]).sum() == 10
+    assert cuts.also_in([x[:60], x[:60]], [x[50:], x[49:99]]).sum() == 0  # both inputs must be the same
+    assert cuts.also_in([x[:60]], [x[:60, :2]]).sum() == 0
     texts = np.array(["a", "b", "天"], dtype=object)
-    assert cuts.shared([texts], [texts[1:]]) == 2
+    assert cuts.also_in([texts], [texts[1:]]).sum() == 2
 
 
 def test_equal_checksums_alone_do_not_count() -> None:
     one, other = np.frombuffer(b"plumless", np.uint8), np.frombuffer(b"buckeroo", np.uint8)  # the classic collision of CRC-32
     assert cuts._checksums([one[None]]) == cuts._checksums([other[None]])
-    assert cuts.shared([one[None]], [other[None]]) == 0 and cuts.repeats([np.stack([one, other])]) == 0
+    assert cuts.also_in([one[None]], [other[None]]).sum() == 0 and cuts.repeats([np.stack([one, other])]) == 0
 
 
 def test_repeats_are_counted() -> None:

@@ -272,6 +272,20 @@ def test_parts_that_share_samples_with_evaluation_are_refused(part: str) -> None
         Data.from_arrays(**{part: value}, evaluation=(x[49:].astype(np.float64), y[49:]))
 
 
+def test_train_and_selection_share_nothing_but_calibration_may_be_of_train() -> None:
+    x, y = samples(100), classes(100)
+    with pytest.raises(DataError, match="1 of 50 train samples overlap the selection part"):
+        Data.from_arrays(train=(x[:50], y[:50]), selection=(x[49:60], y[49:60]))
+    assert len(Data.from_arrays(train=(x[:50], y[:50]), calibration=x[:20]).calibration) == 20
+
+
+def test_copies_within_a_part_hide_no_leak() -> None:
+    x = samples(100)
+    calibration = np.concatenate([np.repeat(x[:1], 60, axis=0), x[50:]])
+    with pytest.raises(DataError, match="50 of 110 calibration samples overlap"):
+        Data.from_arrays(calibration=calibration, evaluation=(x[50:], classes(50)))
+
+
 def test_data_that_repeat_themselves_are_not_called_overlapping() -> None:
     x = np.random.default_rng(0).integers(0, 2, (200, 2)).astype(np.float32)  # four different samples in all
     data = Data.from_arrays(calibration=x[:50], evaluation=(x[50:], classes(150)))

@@ -19,6 +19,7 @@ from tersenet.tensors import TensorSpec
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (40, 28, 28), dtype=np.uint8)
 LABELS = (np.arange(40) % 4).astype(np.uint8)
+JUDGES = RANDOM.integers(0, 256, (12, 28, 28), dtype=np.uint8)
 SPEC = [TensorSpec("x", (None, 1, 28, 28), "float32")]
 
 
@@ -31,7 +32,7 @@ def idx_folder(folder: Path, *, packed: bool = True, **changed: bytes) -> Path:
     files = {
         "train-images-idx3-ubyte": idx_bytes(IMAGES),
         "train-labels-idx1-ubyte": idx_bytes(LABELS),
-        "t10k-images-idx3-ubyte": idx_bytes(IMAGES[:12]),
+        "t10k-images-idx3-ubyte": idx_bytes(JUDGES),
         "t10k-labels-idx1-ubyte": idx_bytes(LABELS[:12]),
     } | {name.replace("_", "-"): content for name, content in changed.items()}
     for name, content in files.items():
@@ -72,12 +73,12 @@ def test_idx_folder(tmp_path: Path, packed: bool) -> None:
     assert {name: len(part) for name, part in data.parts()} == {"train": 18, "calibration": 18, "selection": 4, "evaluation": 12}
     assert data.evaluation.inputs[0].dtype == np.uint8 and data.name == "set" and data.task.name == "image-classification"
     (x,), y = next(data.evaluation.batches(12))
-    assert np.array_equal(x, IMAGES[:12, None] / np.float32(255)) and np.array_equal(y, LABELS[:12])
+    assert np.array_equal(x, JUDGES[:, None] / np.float32(255)) and np.array_equal(y, LABELS[:12])
 
 
 def test_idx_folder_with_a_preparation(tmp_path: Path) -> None:
     data = load(idx_folder(tmp_path / "set"), SPEC, preparation=Preparation(scale=1.0, mean=(10.0,), std=(2.0,)))
-    assert np.allclose(data.evaluation.arrays()[0], (IMAGES[:12, None].astype(np.float32) - 10) / 2)
+    assert np.allclose(data.evaluation.arrays()[0], (JUDGES[:, None].astype(np.float32) - 10) / 2)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [(8, ">u1"), (9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")])
@@ -263,12 +264,12 @@ def test_bad_tables(tmp_path: Path) -> None:
         assert name in str(raised.value)
 
 
-def image_folders(folder: Path, names: tuple[str, ...] = ("cat", "dog"), size: tuple[int, int] = (6, 5)) -> Path:
+def image_folders(folder: Path, names: tuple[str, ...] = ("cat", "dog"), size: tuple[int, int] = (6, 5), blue: int = 7) -> Path:
     images = pytest.importorskip("PIL.Image")
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for index in range(10):
-            pixels = np.full((size[1], size[0], 3), (100 * number, index, 7), np.uint8)
+            pixels = np.full((size[1], size[0], 3), (100 * number, index, blue), np.uint8)
             images.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
 
@@ -287,9 +288,20 @@ def test_image_folders(tmp_path: Path) -> None:
 
 def test_image_folders_with_a_test_part(tmp_path: Path) -> None:
     image_folders(tmp_path / "pets" / "train")
-    image_folders(tmp_path / "pets" / "test")
+    image_folders(tmp_path / "pets" / "test", blue=8)
     data = load(tmp_path / "pets")
     assert len(data.evaluation) == 20 and len(data.train) + len(data.calibration) + len(data.selection) == 20
+
+
+def test_a_published_train_part_is_left_without_what_its_test_part_holds(tmp_path: Path) -> None:
+    x, y = RANDOM.random((100, 3)).astype(np.float32), np.arange(100) % 2
+    np.savez(tmp_path / "leak.npz", x_train=x[:80], y_train=y[:80], x_test=x[60:], y_test=y[60:])
+    data = load(tmp_path / "leak.npz")
+    assert sum(len(part) for name, part in data.parts() if name != "evaluation") == 60
+    assert "20 of 80 train samples left out, for the evaluation part has them too" in data.notes
+    np.savez(tmp_path / "own.npz", x_calibration=x[:80], x_test=x[60:], y_test=y[60:])
+    with pytest.raises(DataError, match="20 of 80 calibration samples overlap the evaluation part"):
+        load(tmp_path / "own.npz")
 
 
 def test_bad_image_folders(tmp_path: Path) -> None:

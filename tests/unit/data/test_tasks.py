@@ -1,6 +1,7 @@
 """What outputs are judged by."""
 
 import pickle
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -138,3 +139,49 @@ def test_scores_average_to_the_metric(count: int, number: int, seed: int) -> Non
         scores = task.scores(outputs, judged)
         assert scores is not None and scores.shape == (count,)
         assert task.value(outputs, judged) == pytest.approx(float(scores.mean()))
+
+
+SHIFT = 0.0
+TABLE = np.zeros(3)
+
+
+def helped(outputs, labels):
+    return SHIFT
+
+
+class Weighed:
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def __call__(self, outputs, labels) -> float:
+        return self.weight
+
+
+def _closed(weight: float):
+    return lambda outputs, labels: weight
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_closed(0.1), _closed(0.2)),
+        (Weighed(0.1), Weighed(0.2)),
+        (Weighed(0.1).__call__, Weighed(0.2).__call__),
+        (partial(helped, labels=1), partial(helped, labels=2)),
+        (lambda outputs, labels, weight=1: weight, lambda outputs, labels, weight=2: weight),
+    ],
+    ids=["closure", "object", "method", "partial", "default"],
+)
+def test_metrics_over_other_values_are_others(one, other) -> None:
+    identities = [Task.own(function, "shift", "higher").identity() for function in (one, other)]
+    assert identities[0] != identities[1] and identities[0] == Task.own(one, "shift", "higher").identity()
+
+
+@pytest.mark.parametrize(("name", "value"), [("SHIFT", 5.0), ("TABLE", np.ones(3)), ("helped", lambda outputs, labels: 1.0)])
+def test_a_metric_is_another_when_what_it_reaches_changes(monkeypatch: pytest.MonkeyPatch, name: str, value) -> None:
+    def metric(outputs, labels):
+        return max(helped(each, labels) + TABLE.sum() for each in outputs)
+
+    before = Task.own(metric, "shift", "higher").identity()
+    monkeypatch.setitem(globals(), name, value)
+    assert Task.own(metric, "shift", "higher").identity() != before
