@@ -156,7 +156,7 @@ def _take_apart(module: fx.GraphModule, node: fx.Node, factors: Factors) -> None
     plain, path = PLAIN.get(layer.kind, operator), layer.weight.rpartition(".")[0] or layer.node
     *before, last = zip(factors.tensors, _geometries(whole, factors.method), strict=True)
     for place, (tensor, geometry) in enumerate(before):
-        weight = _parameter(module, f"{path}.{'core' if place else 'reduce'}.weight", tensor, node)
+        weight = _parameter(module, _fresh(module, f"{path}.{'core' if place else 'reduce'}"), tensor, node)
         chosen = operator if geometry else plain
         value = call(module, chosen, _ordered(chosen, geometry, value, weight, None), before=node, like=node)
     tensor, geometry = last
@@ -189,6 +189,14 @@ def _ordered(operator: Any, arguments: Mapping[str, Any], value: fx.Node, weight
     """Arguments in the schema's order, for a layer of such a value and weight."""
     given = {**arguments, "input": value, "weight": weight, "bias": bias}
     return tuple(given.get(argument.name, argument.default_value) for argument in operator._schema.arguments)
+
+
+def _fresh(module: fx.GraphModule, path: str) -> str:
+    """The name of a weight that is not there yet: a layer may be taken apart twice."""
+    names, number = dict(module.named_parameters(remove_duplicate=False)), 1
+    while (name := f"{path}{number if number > 1 else ''}.weight") in names:
+        number += 1
+    return name
 
 
 def _parameter(module: fx.GraphModule, name: str, tensor: Tensor, before: fx.Node) -> fx.Node:

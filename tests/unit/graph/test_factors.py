@@ -95,3 +95,12 @@ def test_the_network_that_came_stays() -> None:
     factored(model, whole(model, "tucker"))
     object.__getattribute__(model, "__dict__").pop("fingerprint", None)
     assert model.fingerprint == before
+
+
+def test_what_was_taken_apart_can_be_taken_apart_again() -> None:
+    model = network()
+    once = factored(model, whole(model, "tucker"))
+    twice = factored(once, whole(once, "channel"))
+    x = np.random.default_rng(1).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    assert np.abs(twice(x) - model(x)).max() < 1e-5
+    assert {"dense.reduce.weight", "dense.reduce2.weight", "dense.reduce.reduce.weight"} <= set(twice.graph.state_dict())
