@@ -5,12 +5,15 @@ Nothing heavy is imported before it is needed: ``tersenet --help`` answers at on
 
 from __future__ import annotations
 
+import _thread
 import dataclasses
 import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +106,7 @@ def _options_of(kind: type) -> Callable[[Any], Any]:
 
     def give(command: Any) -> Any:
         for entry in reversed(dataclasses.fields(kind)):
-            command = _option_of(entry, said[entry.name])(command)
+            command = _option_of(entry, said.get(entry.name, ""))(command)
         return command
 
     return give
@@ -287,14 +290,36 @@ def _print(found: Any, as_json: bool) -> None:
         print_listing(found)
 
 
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """An interrupt that comes while a destructor or a callback of C code runs would be printed and forgotten: it is sent again, a moment later."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is what the contract says."""
+    given = None if arguments is None else list(arguments)
     try:
-        result = tersenet_command.main(args=list(arguments) if arguments is not None else None, prog_name="tersenet", standalone_mode=False)
+        with _interrupts_kept():
+            result = tersenet_command.main(args=given, prog_name="tersenet", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        hint = f" {context.command_path} --help lists what there is." if context else ""
+        click.echo(f"tersenet: {error.format_message()}{hint}", err=True)
         return BAD_INPUT
     except TersenetError as error:
         click.echo(f"tersenet: {error}", err=True)
@@ -305,8 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"tersenet: {WITHOUT_TORCH}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        given = sys.argv[1:] if arguments is None else arguments
-        click.echo(f"\ninterrupted; the same command goes on from here:\n  tersenet {shlex.join(given)}", err=True)
+        click.echo(f"\ninterrupted; the same command goes on from here:\n  tersenet {shlex.join(sys.argv[1:] if given is None else given)}", err=True)
         return INTERRUPTED
     return result if isinstance(result, int) else DONE
 

@@ -18,7 +18,9 @@ A message says what must hold, what was got, what is allowed and what to do, in 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -73,6 +75,21 @@ class MissingDependencyError(TersenetError):
 
 class UntrustedError(TersenetError):
     """Reading this file would execute code that came with it; only ``--trust`` allows that."""
+
+
+def check_readable(path: Path, raising: type[TersenetError]) -> None:
+    """Refuse a file or folder that may not be read, or whose name the system does not take, before anybody calls it damaged.
+
+    Raises:
+        TersenetError: of the class `raising`; a path that is not there is left to whoever asks.
+    """
+    try:
+        if not path.exists():
+            return
+    except OSError as error:
+        raise raising(f"{path} cannot be read: {error.strerror}.") from error
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise raising(f"{path} cannot be read: permission denied.")
 
 
 WITHOUT_TORCH = "torch is needed here and is not installed: pip install 'tersenet[torch]'"

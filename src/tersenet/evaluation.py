@@ -115,7 +115,7 @@ def source_spec(port: Port) -> TensorSpec:
 
 def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, samples: list[tuple[np.ndarray, ...]], threads: int) -> dict[str, Any]:
     fed = [feed(as_batch(array, port), port) for array, port in zip(samples[0], artifact.inputs, strict=True)]
-    memory, memory_is = peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, threads)
+    memory = peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, threads)
     placement = _placement(artifact)
     return {
         "file": str(artifact.path),
@@ -124,8 +124,8 @@ def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, sampl
         "packed_bytes": packed_bytes(artifact.path),
         "data": data.name,
         "quality": {"metric": data.task.metric, "value": scores.value, "n": scores.n},
-        "peak_memory_bytes": memory,
-        "memory_is": memory_is,
+        "peak_memory_bytes": memory.bytes,
+        "memory_is": memory.what,
         "operators": dict(placement.operators) if placement else None,
         "delegated": placement.delegated if placement else None,
         "inputs": [port.to_json() for port in artifact.inputs],

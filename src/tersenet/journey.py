@@ -16,7 +16,7 @@ from tersenet.capabilities import Capabilities
 from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
-from tersenet.errors import DataError, DivergedError, ModelError, RecipeError
+from tersenet.errors import BudgetError, DataError, DivergedError, ModelError, OutputError, RecipeError
 from tersenet.expectation import Expectation, expectations, in_float
 from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
@@ -98,6 +98,7 @@ def compress(
     Raises:
         TersenetError: bad input, a missing dependency, or an operator that a runtime cannot run.
     """
+    _check_given(to, recipe, budget, out, settings)
     settings = settings or Settings()
     targets = [table.find(name) for name in dict.fromkeys([to] if isinstance(to, str) else to)]
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "int8")
@@ -127,6 +128,21 @@ def compress(
         if not run.finished:
             _Journey(network, others, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)
+
+
+def _check_given(to: Any, recipe: Any, budget: Any, out: Any, settings: Any) -> None:
+    """Refuse arguments of another type than `compress` takes."""
+    names = [to] if isinstance(to, str) else to
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f"to must be the name of a runtime, or a list of names, got {to!r}.")
+    if not isinstance(recipe, Recipe | str | Path | None):
+        raise RecipeError(f"a recipe must be a tersenet.Recipe, a name or a file, got {type(recipe).__name__}.")
+    if not isinstance(budget, Budget | None):
+        raise BudgetError(f"a budget must be a tersenet.Budget, as Budget(max_bytes='60kB'), got {type(budget).__name__}.")
+    if not isinstance(out, str | Path | None):
+        raise OutputError(f"out must be the path of a folder, got {type(out).__name__}.")
+    if not isinstance(settings, Settings | None):
+        raise RecipeError(f"settings must be a tersenet.Settings, got {type(settings).__name__}.")
 
 
 @contextmanager

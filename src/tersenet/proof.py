@@ -15,7 +15,7 @@ from tersenet.expectation import Expectation, chosen_rows
 from tersenet.layers import file_agreement
 from tersenet.measure.agreement import agreement
 from tersenet.measure.latency import in_turn, prepared
-from tersenet.measure.memory import peak_memory
+from tersenet.measure.memory import Memory, peak_memory
 from tersenet.measure.packing import packed_bytes
 from tersenet.measure.quality import Scores, compare, evaluate
 from tersenet.progress import Progress, silent
@@ -78,15 +78,15 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
     placement = compressed.session.operators()
     samples = [part.batch(slice(index, index + 1))[0] for index in range(min(TIMED_SAMPLES, len(part)))]
     latency, plain_latency, speedup, interval = _latency(target, plain, compressed, samples, conditions)
-    memory, memory_is = _memory(target, compressed, samples[0], conditions)
-    plain_memory, plain_memory_is = _memory(twin, plain, samples[0], conditions)
+    memory = _memory(target, compressed, samples[0], conditions)
+    plain_memory = _memory(twin, plain, samples[0], conditions)
     return ArtifactRecord(
         target=target.name,
         path=pair.compressed.path.relative_to(folder).as_posix(),
         bytes=pair.compressed.path.stat().st_size,
         sha256=hashlib.sha256(pair.compressed.path.read_bytes()).hexdigest(),
         twin=FloatTwin(
-            pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory, plain_memory_is, packed_bytes(pair.plain.path)
+            pair.plain.path.stat().st_size, float_scores.value, plain_latency, plain_memory.bytes, plain_memory.what, packed_bytes(pair.plain.path)
         ),
         seconds={"export": round(pair.seconds, 3), "measure": round(time.perf_counter() - start, 3)},
         operators=dict(placement.operators),
@@ -96,13 +96,13 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
         latency_ms=latency,
         speedup=speedup,
         speedup_ci95=interval,
-        peak_memory_bytes=memory,
-        memory_is=memory_is,
+        peak_memory_bytes=memory.bytes,
+        memory_is=memory.what,
         bytes_moved=None if target.times else expected.bytes_moved,
         float_ops=expected.float_ops,
         layers=_layers(pair, expected),
         agreement=_agreement(expected, scores, rows, data),
-        notes=_notes(pair, part, data),
+        notes=(*_notes(pair, part, data), *memory.notes),
         packed_bytes=packed_bytes(pair.compressed.path),
     )
 
@@ -142,7 +142,7 @@ def _latency(
     return timed.compressed, timed.reference, timed.speedup, timed.speedup_ci95
 
 
-def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], conditions: Conditions) -> tuple[int, str]:
+def _memory(target: Target, artifact: Artifact, sample: tuple[np.ndarray, ...], conditions: Conditions) -> Memory:
     fed = [feed(as_batch(array, port), port) for array, port in zip(sample, artifact.inputs, strict=True)]
     return peak_memory(artifact.session, artifact.path, fed, target.runner, target.requires, conditions.threads)
 

@@ -130,11 +130,47 @@ def test_truncated_pt2(refused_run: Any, here: Path) -> None:
         refused_run("cut.pt2", "flat.npz", says=("cut.pt2",))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_network(refused_run: Any, here: Path) -> None:
-    (here / "net.pt2").write_bytes(b"PK")
-    (here / "net.pt2").chmod(0)
-    refused_run("net.pt2", "small.npz", says=("net.pt2", "cannot be read"))
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx", "net.tflite", "net.h5", "net.keras", "net"])
+def test_unreadable_network(refused_run: Any, here: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    locked(monkeypatch, here / name)
+    refused_run(name, "small.npz", says=(f"{name} cannot be read: permission denied",))
+
+
+@pytest.mark.parametrize("name", ["set.npz", "set.csv", "set"])
+def test_unreadable_data(refused_run: Any, here: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    locked(monkeypatch, here / name)
+    refused_run("networks.py:small", name, says=(f"{name} cannot be read: permission denied",))
+
+
+def locked(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """A file or folder that nobody may read, not even root, who runs the tests on some machines."""
+    path.write_bytes(b"PK") if path.suffix else path.mkdir()
+    path.chmod(0)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda file, mode: Path(file).name != path.name and real(file, mode))
+
+
+def test_a_name_that_is_too_long(refused_run: Any) -> None:
+    refused_run("x" * 300 + ".pt2", "small.npz", says=("cannot be read",))
+    refused_run("networks.py:small", "x" * 300 + ".npz", says=("cannot be read",))
+
+
+def test_a_length_is_for_transformers(refused_run: Any) -> None:
+    refused_run("networks.py:small", "small.npz", "--length", "4", says=("a length is chosen for a Transformers checkpoint only",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("compres",), "No such command 'compres'"),
+        (("compress", "networks.py:small"), "Missing option '--data'"),
+        (("compress", "networks.py:small", "--data", "small.npz", "--bogus"), "No such option"),
+        (("compress", "networks.py:small", "--data", "small.npz", "--io", "int4"), "'int4' is not one of"),
+    ],
+)
+def test_usage(refused: Any, arguments: tuple[str, ...], says: str) -> None:
+    text = refused(*arguments, says=(says, "--help lists what there is."))
+    assert text.count("\n") == 0
 
 
 def test_weights_file(refused_run: Any, here: Path) -> None:

@@ -510,3 +510,22 @@ def test_an_interrupted_run_goes_on(sources: Path, tmp_path: Path, number: signa
     assert not unfinished.exists()
     (step,) = (tmp_path / "o").glob("steps/*/result.json")
     assert [step.stat().st_mtime_ns] == list(kept.values())
+
+
+def test_an_interrupt_within_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python prints and forgets what a destructor raises; torch has many."""
+
+    class Leaving:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def run(*arguments: object) -> None:
+        Leaving()
+        time.sleep(5)
+
+    monkeypatch.setattr("tersenet.demo.demo", run)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert command_line.call(capsys, "demo").code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -114,7 +114,7 @@ def _check_disjoint(parts: Mapping[str, Part]) -> None:
 
 
 def _overlap(part: Part, judge: Part) -> int:
-    """How many samples of a part are in another, beyond what the data's own repetitions explain: where few values are possible, they meet by chance."""
+    """How many samples of a part are in another, beyond what repetitions explain: where few values are possible, they meet by chance."""
     common = cuts.also_in(part.inputs, judge.inputs)
     if not common.any():
         return 0

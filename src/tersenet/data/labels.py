@@ -60,7 +60,7 @@ def targets(labels: np.ndarray, part: str) -> np.ndarray:
     if labels.dtype.kind not in "biuf":
         raise DataError(f"the {part} part's labels have dtype {labels.dtype}; a regression needs numbers.")
     if not np.isfinite(labels).all():
-        raise DataError(f"the {part} part's labels hold NaN or infinite numbers; a regression needs finite ones.")
+        raise DataError(f"the {part} part's labels hold NaN or infinite numbers; labels must be finite. Take these samples out.")
     return labels.astype(np.float32)
 
 

@@ -15,7 +15,7 @@ from tersenet.data import archives, digits, idx, images, sounds, tables
 from tersenet.data.parts import Data
 from tersenet.data.preparation import Preparation
 from tersenet.data.processing import Processing
-from tersenet.errors import DataError, TersenetError
+from tersenet.errors import DataError, TersenetError, check_readable
 from tersenet.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _read(source: str, asked: _Asked) -> Data:
         return _function(source)
     file, columns = tables.named_columns(source)
     path = Path(file)
+    check_readable(path, DataError)
     try:
         if not path.exists():
             raise DataError(f"{source} does not exist. Data are {LEGAL}.")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tersenet.errors import ModelError
+from tersenet.errors import ModelError, check_readable
 from tersenet.frontend import Frontend, Reading
 from tersenet.frontends.python import is_reference, resolve
 from tersenet.frontends.roads import road
@@ -28,6 +28,7 @@ KNOWN = (
     "a torch module with example inputs, a keras.Model, a tersenet.Model, file.py:name, package.module:name, a folder in Transformers layout, "
     "hf:ID, or a .keras, .h5, .onnx, .tflite or .pt2 file"
 )
+WITHOUT_LENGTH = "a length is chosen for a Transformers checkpoint only; this network's is in its file, or in its example inputs."
 SIZED = (".pt2", ".tflite", ".lite")  # files in which every size is written
 
 
@@ -63,6 +64,8 @@ def load(
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
     from_hub = isinstance(source, str) and source.startswith("hf:")
     if is_reference(source) and not from_hub and not Path(source).exists():
+        if length:
+            raise ModelError(WITHOUT_LENGTH)
         return _from_python(source, reading)
     if isinstance(source, Model):
         return _as_given(source, reading)
@@ -74,7 +77,7 @@ def load(
         if frontend.accepts(source):
             model = frontend.read(source, reading)
             if length and model.format != "transformers":
-                raise ModelError("a length is chosen for a Transformers checkpoint only; this network's is in its file, or in its example inputs.")
+                raise ModelError(WITHOUT_LENGTH)
             return model
     if isinstance(source, Path):
         raise ModelError(f"{source} is of no format that is known by its ending; a network is {KNOWN}.")
@@ -116,6 +119,7 @@ def _from_python(reference: str, reading: Reading) -> Model:
 
 def _check_file(path: Path, reading: Reading) -> None:
     """A clear error for a file that is missing, for one that another tool converts, and for a folder that is no network."""
+    check_readable(path, ModelError)
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)

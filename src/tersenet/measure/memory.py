@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,22 @@ from tersenet.target import Runner, Session
 
 GROWTH = "process growth"
 RUNS = 3
+LIMIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory of a file.
+
+    Args:
+        bytes: of one run; None where it could not be measured.
+        what: the bytes are: ``arena``, ``planner`` or ``process growth``; None where there are none.
+        notes: why there are none.
+    """
+
+    bytes: int | None
+    what: str | None
+    notes: tuple[str, ...] = ()
 
 
 def peak_memory(
@@ -35,9 +52,9 @@ def peak_memory(
     runner: str,
     requires: Sequence[str] = (),
     threads: int = 1,
-    limit_seconds: float = 120.0,
-) -> tuple[int, str]:
-    """Bytes that running a file takes at its peak, and what they are: ``arena``, ``planner`` or ``process growth``.
+    limit_seconds: float = LIMIT_SECONDS,
+) -> Memory:
+    """What running a file takes at its peak; nothing is known where the runtime has no figure of its own and the child process fails or is too slow.
 
     Args:
         session: the file, loaded.
@@ -47,18 +64,24 @@ def peak_memory(
         requires: modules of the runtime, imported before the first look so that their own size is not counted.
         threads: that the runtime is given.
         limit_seconds: that the child process may take.
-
-    Raises:
-        TersenetError: the runtime has no figure of its own, and the child process failed.
     """
     own = session.memory()
-    return own if own is not None else (growth(path, arrays, runner, requires, threads, limit_seconds), GROWTH)
+    if own is not None:
+        return Memory(*own)
+    try:
+        return Memory(growth(path, arrays, runner, requires, threads, limit_seconds), GROWTH)
+    except TersenetError as error:  # the file is well, and all else that is known of it is worth keeping
+        return Memory(None, None, (str(error),))
 
 
 def growth(
-    path: Path, arrays: Sequence[np.ndarray], runner: str, requires: Sequence[str] = (), threads: int = 1, limit_seconds: float = 120.0
+    path: Path, arrays: Sequence[np.ndarray], runner: str, requires: Sequence[str] = (), threads: int = 1, limit_seconds: float = LIMIT_SECONDS
 ) -> int:
-    """Bytes by which a process that has the runtime loaded grows, at its peak, while it loads a file and runs it. Arguments as `peak_memory`."""
+    """Bytes by which a process that has the runtime loaded grows, at its peak, while it loads a file and runs it. Arguments as `peak_memory`.
+
+    Raises:
+        TersenetError: the process failed, or took too long.
+    """
     with tempfile.TemporaryDirectory(prefix="tersenet-memory-") as name:
         folder = Path(name)
         for index, array in enumerate(arrays):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tersenet.errors import TersenetError
-from tersenet.measure.memory import GROWTH, growth, peak_memory
+from tersenet.measure.memory import GROWTH, Memory, growth, peak_memory
 
 RUNNER = """
 import numpy as np
@@ -58,10 +58,21 @@ def test_a_runtime_s_own_figure_goes_first(tmp_path: Path, runner: str) -> None:
 
     (tmp_path / "model").write_text("1000")
     arrays = [np.zeros((1, 3), np.int8)]
-    assert peak_memory(Own(), tmp_path / "model", arrays, "nowhere:Runner") == (55_984, "arena")  # type: ignore[arg-type]
-    assert peak_memory(Without(), tmp_path / "model", arrays, f"{runner}:Runner", threads=2)[1] == GROWTH  # type: ignore[arg-type]
+    assert peak_memory(Own(), tmp_path / "model", arrays, "nowhere:Runner") == Memory(55_984, "arena")  # type: ignore[arg-type]
+    assert peak_memory(Without(), tmp_path / "model", arrays, f"{runner}:Runner", threads=2).what == GROWTH  # type: ignore[arg-type]
 
 
 def test_a_child_that_fails_is_one_clear_error(tmp_path: Path, runner: str) -> None:
     with pytest.raises(TersenetError, match="no such operator"):
         growth(tmp_path / "model", [np.zeros(1)], f"{runner}:Broken")
+
+
+@pytest.mark.parametrize(("broken", "limit", "why"), [("Broken", 60.0, "no such operator"), ("Runner", 0.01, "took over 0.01 s")])
+def test_what_cannot_be_measured_is_told_and_not_fatal(tmp_path: Path, runner: str, broken: str, limit: float, why: str) -> None:
+    class Without:
+        def memory(self) -> None:
+            return None
+
+    (tmp_path / "model").write_text("1000")
+    found = peak_memory(Without(), tmp_path / "model", [np.zeros(1)], f"{runner}:{broken}", limit_seconds=limit)  # type: ignore[arg-type]
+    assert found.bytes is None and found.what is None and why in found.notes[0]
