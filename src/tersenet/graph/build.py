@@ -15,9 +15,7 @@ from tersenet.graph.walk import constant, copy
 LENGTH = 128
 
 
-def call(
-    module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, name: str = "", like: fx.Node | None = None
-) -> fx.Node:
+def call(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], *, before: fx.Node, like: fx.Node | None = None) -> fx.Node:
     """Insert one call.
 
     Args:

@@ -147,10 +147,6 @@ class Dependencies:
                 np.add.at(parameters, units, whole / len(units))
         return macs, parameters
 
-    def group_of(self, layer: str) -> tuple[Group, ...]:
-        """The groups that a layer makes channels of."""
-        return tuple(group for group in self.groups if layer in group.layers)
-
 
 def dependencies(model: Model, *, heads: bool = True) -> Dependencies:
     """Find what leaves together.

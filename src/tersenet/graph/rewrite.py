@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from tersenet.errors import TersenetError
-from tersenet.graph.build import infer
+from tersenet.graph.build import call
 from tersenet.graph.fixed_point import round_twice
 from tersenet.graph.gates import shape_of_layer, states_of
 from tersenet.graph.integers import add_integers
@@ -179,8 +179,8 @@ class QuantizeDequantize:
         scheme = encoding.scheme
         numbers = (encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest, getattr(torch, scheme.dtype))
         operators = torch.ops.quantized_decomposed
-        integers = _insert(module, operators.quantize_per_tensor.default, (value, *numbers), before)
-        return _insert(module, operators.dequantize_per_tensor.default, (integers, *numbers), before)
+        integers = call(module, operators.quantize_per_tensor.default, (value, *numbers), before=before)
+        return call(module, operators.dequantize_per_tensor.default, (integers, *numbers), before=before)
 
     def weight(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, name: str) -> fx.Node:
         if encoding.role == "bias" and not self.bias:  # floats of the grid: there is one way alone to round them
@@ -194,10 +194,10 @@ class QuantizeDequantize:
         limits = (scheme.lowest, scheme.highest, constant(module, held).dtype)
         operators = torch.ops.quantized_decomposed
         if encoding.axis is None:
-            return _insert(module, operators.dequantize_per_tensor.default, (held, encoding.scale[0], encoding.zero_point[0], *limits), before)
+            return call(module, operators.dequantize_per_tensor.default, (held, encoding.scale[0], encoding.zero_point[0], *limits), before=before)
         scales = add_constant(module, f"scales.{name}", torch.tensor(encoding.scale, dtype=torch.float32), before, value)
         zeros = add_constant(module, f"zeros.{name}", torch.tensor(encoding.zero_point, dtype=torch.int64), before, value)
-        return _insert(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before)
+        return call(module, operators.dequantize_per_channel.default, (held, scales, zeros, encoding.axis, *limits), before=before)
 
     def conversion(
         self, module: fx.GraphModule, value: fx.Node, grids: tuple[Encoding | None, Encoding], before: fx.Node, unit: Unit | None
@@ -206,10 +206,3 @@ class QuantizeDequantize:
 
     def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
         """Nothing: runtimes see the pairs and choose their own kernels."""
-
-
-def _insert(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], before: fx.Node) -> fx.Node:
-    with module.graph.inserting_before(before):
-        node = module.graph.create_node("call_function", operator, arguments, {})
-    node.meta["val"] = infer(node)
-    return node

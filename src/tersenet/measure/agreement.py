@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,11 +39,6 @@ def decibels(signal: float, noise: float) -> float:
     if signal == 0:
         return -SQNR_LIMIT_DB
     return float(np.clip(10 * (np.log10(signal) - np.log10(noise)), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
-
-
-def layer_sqnr_db(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """`sqnr_db` of every tensor that both have, in the order of the first."""
-    return {name: sqnr_db(array, other[name]) for name, array in reference.items() if name in other}
 
 
 def agreement(

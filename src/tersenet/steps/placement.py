@@ -12,7 +12,7 @@ from tersenet.capabilities import Capabilities, Kernel
 from tersenet.graph.gates import keeps_states_to_itself
 from tersenet.graph.operators import HEAVY, WEIGHT_AXIS, kind_of
 from tersenet.graph.units import find_units
-from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, tensor_inputs
+from tersenet.graph.walk import bind, constant, is_constant, is_float, tensor_inputs
 
 # A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
 LARGEST_VALUE = 1e6
@@ -240,12 +240,3 @@ def _share(placement: Placement) -> None:
                 join(source.name, result.name)
     placement.uses = {place: find(name) for place, name in pending}
     placement.groups = {name: find(name) for name in placement.values}
-
-
-def reads_of(module: fx.GraphModule) -> dict[str, list[fx.Node]]:
-    """Value name -> the operators that read it (a split's pieces count as reading what is split)."""
-    readers: dict[str, list[fx.Node]] = {}
-    for node in calls(module):
-        for _, source in _sources(node) if _computes(node) else ():
-            readers.setdefault(source.name, []).append(node)
-    return readers

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersenet.errors import DataError
-from tersenet.measure.agreement import agreement, layer_sqnr_db, sqnr_db
+from tersenet.measure.agreement import agreement, sqnr_db
 
 
 @given(st.floats(-60, 60))
@@ -20,11 +20,6 @@ def test_sqnr_at_its_ends() -> None:
     assert sqnr_db(np.ones(3), np.full(3, np.nan)) == -200
     with pytest.raises(DataError):
         sqnr_db(np.zeros(3), np.zeros(4))
-
-
-def test_layers_in_the_order_of_the_reference() -> None:
-    reference = {"b": np.ones(4), "a": np.ones(4), "hidden": np.ones(4)}
-    assert list(layer_sqnr_db(reference, {"a": np.ones(4), "b": np.zeros(4)}).items()) == [("b", 0.0), ("a", 200.0)]
 
 
 def test_ties_are_left_out_and_counted() -> None:

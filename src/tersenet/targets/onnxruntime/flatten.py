@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx
 
-from tersenet.graph.build import infer
+from tersenet.graph.build import call, infer
 from tersenet.graph.operators import kind_of
 from tersenet.graph.walk import bind, calls, shape_of
 from tersenet.targets.onnxruntime.operators.quantization import QUANTIZE, conversion, is_dequantized
@@ -25,8 +23,8 @@ def flatten_products(module: fx.GraphModule) -> None:
             continue
         before = given["input"]
         integers = before.args[0]
-        flat = _call(module, aten.reshape.default, (integers, [-1, int(shape_of(integers)[-1])]), node)
-        real = _call(module, before.target, (flat, *before.args[1:]), node)
+        flat = call(module, aten.reshape.default, (integers, [-1, int(shape_of(integers)[-1])]), before=node)
+        real = call(module, before.target, (flat, *before.args[1:]), before=node)
         node.args = (real, *node.args[1:])
         node.meta["val"] = infer(node)
         for user in list(last.users):
@@ -49,16 +47,9 @@ def _restore(module: fx.GraphModule, quantized: fx.Node, layer: fx.Node, source:
     """Behind a quantization, give the integers the shape that the layer's result had."""
     assert kind_of(quantized) == QUANTIZE
     shape = shape_of(quantized)
-    sizes = [size if isinstance(size, int) else _call(module, aten.sym_size.int, (source, axis), layer) for axis, size in enumerate(shape)]
+    sizes = [size if isinstance(size, int) else call(module, aten.sym_size.int, (source, axis), before=layer) for axis, size in enumerate(shape)]
     value = quantized.meta["val"]
     quantized.meta["val"] = value.new_empty(tuple(layer.meta["val"].shape))
-    back = _call(module, aten.reshape.default, (quantized, sizes), quantized.next)
+    back = call(module, aten.reshape.default, (quantized, sizes), before=quantized.next)
     back.meta["val"] = value
     quantized.replace_all_uses_with(back, delete_user_cb=lambda user: user is not back)
-
-
-def _call(module: fx.GraphModule, operator: Any, arguments: tuple[Any, ...], before: fx.Node) -> fx.Node:
-    with module.graph.inserting_before(before):
-        node = module.graph.create_node("call_function", operator, arguments, {})
-    node.meta["val"] = infer(node)
-    return node
