@@ -111,9 +111,10 @@ def resnet32() -> Case:
 def mnist() -> Case:
     """Three quarters of the weights zero by a schedule: no smaller file, a smaller one once it is packed."""
     training = {"learning_rate": 1e-3, "batch_size": 64}
-    zero = Sparsify(schedule=((0, 0.3), (1, 0.5), (3, 0.75)), training={**training, "epochs": 6})
+    zero = Sparsify(schedule=((0, 0.5), (1, 0.75)), scope="global", training={**training, "schedule": "constant", "epochs": 2})
+    smaller = [zero, Distill(teacher="teacher", training={**training, "epochs": 5})]
     return Case(
-        partial(learning.mnist_network, WORK), learning.mnist, training, [zero], {"epochs": 2, "learning_rate": 2e-4}, dict.fromkeys(STAGES, 0.2)
+        partial(learning.mnist_network, WORK), learning.mnist, training, smaller, {"epochs": 1, "learning_rate": 1e-4}, dict.fromkeys(STAGES, 0.2)
     )
 
 
