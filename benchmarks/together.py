@@ -12,13 +12,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from setting import files, learning
+from setting import files, learning, networks
 from setting.results import Results
 from setting.timing import exported, timed
 
@@ -27,6 +27,7 @@ from tersenet import Data, Distill, Model, Prune, Quantize, Recipe, Sparsify, Tr
 from tersenet.graph.cost import cost
 from tersenet.measure.packing import packed_bytes
 from tersenet.measure.quality import evaluate
+from tersenet.recipe import find_recipe
 from tersenet.step import Step
 from tersenet.target import Artifact
 
@@ -118,6 +119,16 @@ def mnist() -> Case:
     )
 
 
+def resnet8() -> Case:
+    """MLPerf Tiny's ResNet-8 with the steps of `--recipe smallest`; its reference file in int8 has 98,496 bytes."""
+    training = {**learning.RESNET, "l2": 1e-4, "learning_rate": 0.02}
+    prune, taught, _ = find_recipe("smallest").steps
+    smaller = [prune, replace(taught, teacher="teacher", training={**training, "epochs": 5})]
+    published = networks.DATA / "mlperf_tiny/image_classification/pretrainedResnet.h5"
+    data = partial(learning.cifar, learning.PIXELS)
+    return Case(partial(tersenet.load, published), data, training, smaller, {"epochs": 3, "learning_rate": 0.005}, {"integers": 1.5})
+
+
 def mobilenet_v2() -> Case:
     """MobileNetV2 0.35 on images of 64 x 64; what quantization after training loses is beside it."""
     training = {**learning.RESNET, "batch_size": 64, "l2": 1e-4, "learning_rate": 0.02}
@@ -126,7 +137,7 @@ def mobilenet_v2() -> Case:
     return Case(partial(learning.mobilenet_v2, WORK, 64), data, training, smaller, {"epochs": 2, "learning_rate": 0.005}, {"integers": 1.5})
 
 
-CASES: Mapping[str, Callable[[], Case]] = {"mnist": mnist, "resnet32": resnet32, "mobilenet_v2": mobilenet_v2}
+CASES: Mapping[str, Callable[[], Case]] = {"mnist": mnist, "resnet8": resnet8, "resnet32": resnet32, "mobilenet_v2": mobilenet_v2}
 
 
 if __name__ == "__main__":
