@@ -18,8 +18,9 @@ SECONDS = 0.05
 
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
-    """Spend `SECONDS` instead of three on each pair of files that is timed."""
+    """Spend `SECONDS` instead of two or three on each pair of files that is timed."""
     patch.setattr(journey, "Conditions", functools.partial(proof.Conditions, latency_seconds=SECONDS))
+    patch.setattr("tersenet.on_target.SECONDS", SECONDS)
     patch.setattr("tersenet.evaluation.in_turn", functools.partial(in_turn, seconds=SECONDS))
 
 

@@ -58,6 +58,11 @@ class Worth:
     speedup: float | None = None
     speedup_ci95: tuple[float, float] | None = None
 
+    @property
+    def faster(self) -> bool:
+        """Whether it is, beyond doubt: the interval's worse end, where there is one."""
+        return self.speedup is not None and (self.speedup_ci95 or (self.speedup,))[0] > 1
+
     def text(self, name: str) -> str:
         """The figures in words, for the runtime of that name."""
         size = f"{name}: {self.before_bytes:,} -> {self.bytes:,} bytes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,6 +112,17 @@ class Factors:
     layer: Layer
     method: str
     ranks: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the layers that take its place have."""
+        outputs, inputs, *sizes = self.layer.tensor.shape
+        places, first = math.prod(sizes), self.ranks[0]
+        if self.method == "tucker":
+            return self.ranks[1] * inputs + first * self.ranks[1] * places + outputs * first
+        if self.method == "spatial":
+            return first * (inputs * sizes[0] + outputs * sizes[1])
+        return first * (inputs * places + outputs)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

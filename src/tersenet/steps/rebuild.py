@@ -18,7 +18,7 @@ from tersenet.steps.schedule import Round
 from tersenet.training.options import Training, entries, read_training
 
 WINS = ("either", "faster", "smaller", "both")
-STEPS = 30  # halvings of the energy, where a share of the network has to leave
+STEPS = 20  # halvings of the energy, where a share of the network has to leave
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Rebuild(Step):
         low, high = 0.0, 1.0
         if gone(low) < goal:
             raise RecipeError(
-                f"at most {gone(low):.3f} of the {what} can leave in factors that {self.wins_said}, and {goal:g} was asked for; ask for less."
+                f"at most {gone(low):.3f} of the {what} can leave in factors that {self._wanted}, and {goal:g} was asked for; ask for less."
             )
         for _ in range(STEPS):
             middle = (low + high) / 2
@@ -159,18 +159,18 @@ class Rebuild(Step):
         return self._saving(model, free, low)
 
     @property
-    def wins_said(self) -> str:
+    def _wanted(self) -> str:
         return {"either": "are smaller or faster", "faster": "are faster", "smaller": "are smaller", "both": "are smaller and faster"}[self.wins]
 
     def _saving(self, model: Model, free: Sequence[Layer], energy: float) -> list[Factors]:
-        """Factors with fewer numbers than the layer has, or where time alone counts, fewer multiply-accumulates: about the same."""
+        """Factors with fewer numbers than the layer has."""
         chosen = []
         for layer in free:
             method = layer.ways(self.method)
             spectra = layer.spectra(method)
             wanted = [-(-rank_of(one.values, energy) // self.multiple) * self.multiple for one in spectra]
             factors = _bounded(layer, method, wanted)
-            if sum(tensor.numel() for tensor in factors.tensors) < layer.tensor.numel():
+            if factors.numbers < layer.tensor.numel():
                 chosen.append(factors)
         return chosen
 
@@ -183,7 +183,7 @@ class Rebuild(Step):
             return _wins(self.wins, after.parameters < before.parameters, after.macs < before.macs), figures
         found = context.time_on_target(variant, model)
         smaller = all(one.bytes < one.before_bytes for one in found.values())
-        faster = all(one.speedup is not None and one.speedup > 1 for one in found.values())
+        faster = all(one.faster for one in found.values())
         return _wins(self.wins, smaller, faster), "; ".join(one.text(name) for name, one in found.items())
 
 

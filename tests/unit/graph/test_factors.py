@@ -59,6 +59,7 @@ def test_at_full_ranks_outputs_are_the_same_for_any_batch(method: str) -> None:
     x = np.random.default_rng(0).standard_normal((5, 3, 9, 8)).astype(np.float32)
     rebuilt = factored(model, whole(model, method))
     assert np.abs(rebuilt(x) - model(x)).max() < 1e-5
+    assert all(factors.numbers == sum(tensor.numel() for tensor in factors.tensors) for factors in whole(model, method))
     names = {name.rpartition(".")[0] for name in rebuilt.graph.state_dict()}
     assert {"strided", "strided.reduce", "point.reduce", "dense.reduce"} <= names
     assert ("strided.core" in names) == (method == "tucker")
