@@ -18,7 +18,7 @@ import numpy as np
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.hdf5 import Group, joined
 from tersenet.frontends.keras.layer import Weights
-from tersenet.frontends.keras.wrapped import WRAPPERS, split
+from tersenet.frontends.keras.wrapped_variables import WRAPPERS, split
 
 # What Keras has called the list of a network's layers.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")

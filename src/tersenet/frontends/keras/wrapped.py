@@ -7,7 +7,6 @@ quantize_layer.py, quantize_aware_activation.py).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,13 +16,11 @@ import torch
 
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer, Weights
+from tersenet.frontends.keras.weights import Entry, grouped
+from tersenet.frontends.keras.wrapped_variables import INPUT, PRUNED, QUANTIZED, WRAPPERS, Masked, masks, quantized
 from tersenet.numerics.affine import encode
 from tersenet.schemes import Scheme
 
-PRUNED, QUANTIZED, ANNOTATED, INPUT = "PruneLowMagnitude", ("QuantizeWrapperV2", "QuantizeWrapper"), "QuantizeAnnotate", "QuantizeLayer"
-WRAPPERS = {PRUNED, *QUANTIZED, ANNOTATED, INPUT}
-_PREFIXES = ("prune_low_magnitude_", "quant_", "quantize_annotate_")
-_OWN = {PRUNED: r"(mask|threshold|pruning_step)", **dict.fromkeys(QUANTIZED, r"(optimizer_step|\w+_min|\w+_max)"), INPUT: r"\w+", ANNOTATED: r"$^"}
 # Where a wrapper rounds what the layer returns; the range of what goes into the activation is not the range of any value of the float network.
 _RANGES = ("output", "post_activation")
 
@@ -41,26 +38,6 @@ def plain_name(layer: Any) -> str:
     return str(layer.name)
 
 
-def split(kind: str, names: Sequence[str]) -> tuple[dict[str, list[int]], list[int]]:
-    """Which of a wrapper's variables are its own, by the last part of their names, and which are those of the layer inside it.
-
-    >>> split("PruneLowMagnitude", ["d/kernel:0", "d/bias:0", "p/mask:0", "p/threshold:0", "p/pruning_step:0"])
-    ({'mask': [2], 'threshold': [3], 'pruning_step': [4]}, [0, 1])
-    """
-    own: dict[str, list[int]] = {}
-    rest = []
-    for place, name in enumerate(names):
-        last = name.rpartition("/")[2].partition(":")[0]
-        found = re.fullmatch(rf"{_OWN[kind]}(_\d+)?", last)
-        if found:
-            own.setdefault(found[1] if kind == PRUNED else last, []).append(place)
-        else:
-            rest.append(place)
-    if kind == QUANTIZED[1]:  # the first version listed the weights that it rounds after those that it does not
-        rest.sort(key=lambda place: names[place].rpartition("/")[2].startswith("bias"))
-    return own, rest
-
-
 def stripped(layer: Layer) -> torch.nn.Module:
     """The module of the layer inside a wrapper.
 
@@ -68,14 +45,23 @@ def stripped(layer: Layer) -> torch.nn.Module:
         ModelError: the layer inside cannot be converted, or a mask fits none of its weights.
     """
     if layer.kind == INPUT:
-        low, high = _range(layer.weights, [name.removesuffix("_min") for name in layer.weights.children if name.endswith("_min")])
+        low, high = _range(*_ends_of_input(layer.weights))
         return torch.nn.Identity() if low is None else rounded(torch.nn.Identity(), low, high)
     entry = _plain(layer.config.get("layer"))
+    if layer.kind in QUANTIZED and layer.weights.own:
+        layer = replace(layer, weights=_of_archive(layer.weights, layer.config["layer"]))
     inside = layer.inner(entry, "layer", layer.input_shapes)
     if layer.kind == PRUNED:
         return _pruned(layer, entry, inside)
-    low, high = _range(layer.weights, _RANGES)
+    low, high = _range(*(_ends(layer.weights, name) for name in _RANGES))
     return inside if low is None else rounded(inside, low, high)
+
+
+def _of_archive(weights: Weights, entry: Mapping[str, Any]) -> Weights:
+    """What an archive has of a quantized layer as the flat form has it."""
+    found = quantized(weights, entry["config"].get("activation"))
+    inside = grouped(entry, [Entry("", lambda array=array: array) for array in found.variables])  # type: ignore[misc]
+    return Weights((), {"layer": inside, **{name: Weights((array,)) for name, array in found.ranges.items()}})
 
 
 def rounded(module: torch.nn.Module, low: float, high: float) -> torch.nn.Module:
@@ -89,12 +75,23 @@ def rounded(module: torch.nn.Module, low: float, high: float) -> torch.nn.Module
     return module
 
 
-def _range(weights: Weights, names: Sequence[str]) -> tuple[Any, Any]:
-    """The learned range of the first of the names that has one."""
-    for name in names:
-        ends = [weights.children.get(f"{name}_{end}") for end in ("min", "max")]
-        if all(end is not None and len(end.own) == 1 and end.own[0].size == 1 for end in ends):
-            low, high = (float(end.own[0].reshape(())) for end in ends)  # type: ignore[union-attr]
+def _ends(weights: Weights, name: str) -> list[np.ndarray]:
+    """The ends of a learned range, as far as they are there."""
+    return [array for end in ("min", "max") for array in weights.children.get(f"{name}_{end}", Weights()).own]
+
+
+def _ends_of_input(weights: Weights) -> list[list[np.ndarray]]:
+    """Those of a layer that rounds the network's input; an archive has them before a count of steps."""
+    if weights.own:
+        return [list(weights.own[:-1])]
+    return [_ends(weights, name.removesuffix("_min")) for name in weights.children if name.endswith("_min")]
+
+
+def _range(*ranges: Sequence[np.ndarray]) -> tuple[Any, Any]:
+    """The first of the ranges that is one: two finite numbers, of which the second is larger."""
+    for ends in ranges:
+        if len(ends) == 2 and all(end.size == 1 for end in ends):
+            low, high = (float(end.reshape(())) for end in ends)
             if np.isfinite([low, high]).all() and low < high:
                 return low, high
     return None, None
@@ -118,13 +115,12 @@ def _plain(entry: Any) -> Any:
 def _pruned(layer: Layer, entry: Any, inside: torch.nn.Module) -> torch.nn.Module:
     """The layer with its pruned weights at zero, and the masks in the form of its parameters: they take the same way as the weights."""
     held = layer.weights.children.get("mask")
-    masks = [array for array in (held.own if held is not None else layer.weights.own) if array.ndim]
-    if not masks:
+    left: list[Masked] = [(None, mask) for mask in held.own] if held is not None else masks(layer.weights.own)
+    if not left:
         return inside
-    left = list(masks)
     ones = _masked(layer.weights.children.get("layer", Weights()), left)
     if left:
-        raise ModelError(f"{layer.name!r} has a mask of shape {left[0].shape}, and no weight of that shape")
+        raise ModelError(f"{layer.name!r} has a mask of shape {left[0][1].shape}, and no weight of that shape")
     children = {**layer.weights.children, "layer": ones}
     alive = dict(replace(layer, weights=Weights((), children)).inner(entry, "layer", layer.input_shapes).named_parameters())
     found = {}
@@ -138,13 +134,18 @@ def _pruned(layer: Layer, entry: Any, inside: torch.nn.Module) -> torch.nn.Modul
     return inside
 
 
-def _masked(weights: Weights, left: list[np.ndarray]) -> Weights:
+def _masked(weights: Weights, left: list[Masked]) -> Weights:
     """The tree with each mask in the place of the weight that it is of, ones elsewhere; masks that are used leave the list."""
     own = []
     for array in weights.own:
-        place = next((place for place, mask in enumerate(left) if mask.shape == array.shape), None)
-        own.append(np.ones_like(array) if place is None else (left.pop(place) != 0).astype(np.float32))
+        place = next((place for place, masked in enumerate(left) if _is_of(masked, array)), None)
+        own.append(np.ones_like(array) if place is None else (left.pop(place)[1] != 0).astype(np.float32))
     return Weights(tuple(own), {name: _masked(child, left) for name, child in weights.children.items()})
+
+
+def _is_of(masked: Masked, array: np.ndarray) -> bool:
+    weight, mask = masked
+    return mask.shape == array.shape and (weight is None or np.array_equal(weight, array))
 
 
 def masks_of(network: torch.nn.Module) -> dict[str, np.ndarray]:
