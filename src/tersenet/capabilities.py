@@ -67,6 +67,7 @@ class Capabilities:
         reasons: kind -> why it has no integer kernel, where more can be said than "none".
         absent: kinds that the runtime cannot run at all, for its documentation; the exporter refuses them by name.
         integer_io: the file takes and returns integers unless asked otherwise.
+        quantizing: the library that brings floats onto a grid, where that is not a division by the scale (`Simulation`): "xnnpack", or "".
         channel_multiple: the number of channels that kernels like multiples of, a power of two: as many as they make at once; a rest costs about as
             much as a whole tile (`benchmarks/channels.py` measures it).
     """
@@ -80,12 +81,14 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
     integer_io: bool = False
+    quantizing: str = ""
     channel_multiple: int = 8
 
     @property
     def arithmetic(self) -> dict[str, str]:
-        """Kind of operator -> the library that its results follow (`Kernel.arithmetic`)."""
-        return {kind: kernel.arithmetic for kind, kernel in self.kernels.items() if kernel.arithmetic}
+        """Kind of operator, or "quantize", -> the library that its results follow (`Kernel.arithmetic`, `quantizing`)."""
+        known = {"quantize": self.quantizing, **{kind: kernel.arithmetic for kind, kernel in self.kernels.items()}}
+        return {kind: library for kind, library in known.items() if library}
 
     @property
     def digest(self) -> str:

@@ -119,7 +119,7 @@ def expectations(
         sample=data.evaluation.batch(slice(0, 1))[0],
         bytes_moved=bytes_moved(graph, plan),
     )
-    kinds = {unit.kind for unit in plan.units.values()}
+    kinds = {"quantize", *(unit.kind for unit in plan.units.values())}
     made: dict[tuple[tuple[str, str], ...], Expectation] = {}
     found = {}
     for table in tables:

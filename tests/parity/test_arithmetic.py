@@ -43,6 +43,8 @@ OF_ONE: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], tuple[str, ...]]
     "average pool": (lambda x: F.avg_pool2d(x, 2), ("onnxruntime", "litert")),
     "average pool, padded": (lambda x: F.avg_pool2d(x, 3, 2, 1), ("onnxruntime", "litert")),
     "mean": (lambda x: x.mean((2, 3)), ALL),
+    "mean of sixteen, powers of two": (lambda x: F.adaptive_avg_pool2d(x.reshape(1, 4096, 4, 4), 1), ALL),  # many halves
+    "whole numbers": (lambda x: x.reshape(1, 1024, 8, 8), ALL),  # many lie halfway between two steps
     "twice the size": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), ("litert",)),
     "another size": (lambda x: F.interpolate(x, size=(11, 23), mode="bilinear"), ("litert",)),
     "another size, corners": (lambda x: F.interpolate(x, size=(71, 23), mode="bilinear", align_corners=True), ("litert",)),
@@ -78,10 +80,11 @@ def test_a_file_computes_what_is_simulated(name: str, runtime: str, tmp_path: Pa
     for seed in range(2):
         random = np.random.default_rng(seed)
         arrays = [spread(random) for _ in range(2 if name in OF_TWO else 1)]
+        arrays = [np.rint(20 * array) for array in arrays] if name == "whole numbers" else arrays
         module = OfTwo(OF_TWO[name][0]) if name in OF_TWO else OfOne(OF_ONE[name][0])
         model = load(module.eval(), tuple(map(torch.from_numpy, arrays)))
         data = Data.from_arrays(calibration=tuple(arrays) if len(arrays) > 1 else arrays[0]).bind(model.inputs, model.outputs)
-        quantized = Quantize().run(model, Context((capabilities,), data)).model
+        quantized = Quantize(power_of_two=name.endswith("powers of two")).run(model, Context((capabilities,), data)).model
         (plan,) = quantized.plans
         assert not plan.float_operators
         export = table.exporter(target).export(quantized, tmp_path / f"{seed}{target.extension}", ExportOptions())

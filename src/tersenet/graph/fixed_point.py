@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from tersenet.graph.operators import WEIGHT_AXIS
-from tersenet.graph.site import Site
+from tersenet.graph.site import POOLED_AXES, Site
 from tersenet.graph.walk import add_constant, bind, constant, tensor_inputs
 from tersenet.numerics import fixed_point
 from tersenet.numerics.affine import quantize
@@ -17,7 +17,6 @@ from tersenet.schemes import Encoding
 
 # float32 holds every whole number up to this.
 LARGEST_WHOLE = 1 << 24
-MEANS = {"adaptive_avg_pool1d": (-1,), "adaptive_avg_pool2d": (-2, -1)}
 
 
 def round_twice(module: fx.GraphModule, node: fx.Node, unit: Unit, inputs: Sequence[Encoding | None], result: Encoding) -> None:
@@ -74,15 +73,7 @@ def _clamp(site: Site) -> None:
 
 
 def _mean(site: Site) -> None:
-    held = bind(site.node)
-    source = held["self"]
-    rank = len(source.meta["val"].shape)
-    axes = held.get("dim") or list(range(rank))
-    site.become(fixed_point.mean, source, [axes] if isinstance(axes, int) else list(axes), bool(held.get("keepdim", False)), site.scales)
-
-
-def _adaptive_mean(site: Site) -> None:
-    site.become(fixed_point.mean, bind(site.node)["self"], list(MEANS[site.unit.kind]), True, site.scales)
+    site.become(fixed_point.mean, *site.averaged, site.scales)
 
 
 def _leaky_relu(site: Site) -> None:
@@ -122,8 +113,7 @@ WRITTEN: Mapping[str, Callable[[Site], None]] = {
     "relu": _relu,
     "relu6": _relu6,
     "clamp": _clamp,
-    "mean": _mean,
-    **dict.fromkeys(MEANS, _adaptive_mean),
+    **dict.fromkeys(("mean", *POOLED_AXES), _mean),
     "leaky_relu": _leaky_relu,
     "prelu": _prelu,
     "silu": _silu,

@@ -51,10 +51,18 @@ def _resize(site: Site) -> None:
     site.become(kernels.resize_bilinear, tensor_inputs(site.node)[0], bool(bind(site.node)["align_corners"]), sizes, site.result.scale[0])
 
 
-def _mean(site: Site) -> None:
+def _pool(site: Site) -> None:
     node, grid = site.node, site.result
     if not node.kwargs:
         site.become(kernels.mean_of_stored, node.target, node.args[0], node.args[1:], grid.scale[0], grid.zero_point[0])
+
+
+def _mean(site: Site) -> None:
+    site.become(kernels.mean_of_sums, *site.averaged, site.scales)
+
+
+def _mean_of_stored(site: Site) -> None:
+    site.become(kernels.mean_of_sums, *site.averaged, site.scales, site.result.zero_point[0])
 
 
 # (library, kind) -> what writes it.
@@ -68,6 +76,8 @@ WRITTEN: Mapping[tuple[str, str], Callable[[Site], None]] = {
     ("xnnpack", "hardsigmoid"): _of_one(kernels.hardsigmoid),
     ("xnnpack", "resize_bilinear"): _resize,
     ("mlas", "add"): _fused_sum,
-    ("mlas", "avg_pool1d"): _mean,
-    ("mlas", "avg_pool2d"): _mean,
+    ("mlas", "avg_pool1d"): _pool,
+    ("mlas", "avg_pool2d"): _pool,
+    ("mlas", "adaptive_avg_pool2d"): _mean,
+    **{("xnnpack", kind): _mean_of_stored for kind in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d")},
 }

@@ -22,7 +22,7 @@ from tersenet.graph.site import Site, encodings_read, inserted
 from tersenet.graph.walk import add_constant, argument, bind, constant, set_argument
 from tersenet.numerics.affine import fake_quantize, on_grid, quantize
 from tersenet.numerics.fixed_point import requantized
-from tersenet.numerics.kernels import converted
+from tersenet.numerics.kernels import converted, quantized
 from tersenet.numerics.pooling import mean_of_integers
 from tersenet.numerics.recurrent import recurrent
 from tersenet.plan import QuantizationPlan, Unit
@@ -113,16 +113,20 @@ class Simulation:
     """Fake quantization: floats that hold only values of the grid.
 
     Args:
-        arithmetic: kind of operator -> the library whose kernel of it is followed to the last step (`tersenet.capabilities.Kernel`).
+        arithmetic: kind of operator -> the library whose kernel of it is followed to the last step (`tersenet.capabilities.Kernel`); "quantize" is
+            the way from floats onto a grid.
+        floats: values that are no integers' before they come onto their grid: inputs, and what operators in float return.
     """
 
     arithmetic: Mapping[str, str] = field(default_factory=dict)
+    floats: frozenset[str] = frozenset()
 
     def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
         scheme = encoding.scheme
         arguments = (value, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
+        follows = self.arithmetic.get("quantize") == "xnnpack" and value.name in self.floats and scheme.bits <= 8
         with module.graph.inserting_before(before):
-            node = module.graph.create_node("call_function", on_grid, arguments, {}, f"{value.name}_quantized")
+            node = module.graph.create_node("call_function", quantized if follows else on_grid, arguments, {}, f"{value.name}_quantized")
         node.meta["val"] = value.meta["val"]
         return node
 

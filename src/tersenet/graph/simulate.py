@@ -21,5 +21,6 @@ def simulate(model: Model, plan: QuantizationPlan, arithmetic: Mapping[str, str]
             the runtimes that the plan serves. None: results are rounded once.
     """
     module = deployable(model, plan)
-    apply_plan(module, plan, Simulation(arithmetic or {}))
+    inputs = {node.name for node in module.graph.nodes if node.op == "placeholder"}
+    apply_plan(module, plan, Simulation(arithmetic or {}, frozenset(inputs | plan.float_operators.keys())))
     return replace(model, graph=module, plans=())

@@ -8,9 +8,12 @@ from typing import Any
 
 from torch import fx
 
-from tersenet.graph.walk import tensor_inputs
+from tersenet.graph.walk import bind, tensor_inputs
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import Encoding
+
+# Kinds that average whole axes, to one number.
+POOLED_AXES = {"adaptive_avg_pool1d": (-1,), "adaptive_avg_pool2d": (-2, -1)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Site:
     @property
     def bits(self) -> int:
         return self.result.scheme.bits
+
+    @property
+    def averaged(self) -> tuple[fx.Node, list[int], bool]:
+        """Of a mean: what it is of, the axes, and whether they stay with size 1."""
+        held = bind(self.node)
+        source = held["self"]
+        if self.unit.kind in POOLED_AXES:
+            return source, list(POOLED_AXES[self.unit.kind]), True
+        axes = held.get("dim") or list(range(len(source.meta["val"].shape)))
+        return source, [axes] if isinstance(axes, int) else list(axes), bool(held.get("keepdim", False))
 
     def become(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function of this package at the operator's place."""

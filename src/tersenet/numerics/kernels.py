@@ -65,6 +65,15 @@ def sum_of_fused_products(left: Tensor, right: Tensor, scales: Sequence[float], 
     return total.round_().sub_(stored[2]).mul_(scales[2])
 
 
+def quantized(tensor: Tensor, scale: float, zero_point: int, lowest: int, highest: int) -> Tensor:
+    """XNNPACK's way from floats onto a grid: times the scale's reciprocal in float32, half to even.
+
+    Pixels are whole numbers, so that many lie halfway between two steps, where this and a division part.
+    """
+    reciprocal = float(SINGLE(1) / SINGLE(scale))
+    return torch.mul(tensor, reciprocal).round_().clamp_(lowest - zero_point, highest - zero_point).mul_(scale)
+
+
 def converted(tensor: Tensor, scales: Sequence[float]) -> Tensor:
     """XNNPACK's way from one grid to another: a factor of 8 bits behind the point, halves up."""
     factor = int(np.rint(SINGLE(1 << CONVERSION_BITS) * (SINGLE(scales[0]) / SINGLE(scales[1]))))
@@ -110,6 +119,21 @@ def resize_bilinear(tensor: Tensor, corners: bool, sizes: Sequence[int], scale: 
     upper, lower = ((row[..., first] << PIXEL_BITS) + (row[..., last] - row[..., first]) * across for row in rows)
     total = (upper << PIXEL_BITS) + (lower - upper) * down.reshape(-1, 1)
     return reals(total.add_(1 << (2 * PIXEL_BITS - 1)).bitwise_right_shift_(2 * PIXEL_BITS), scale)
+
+
+def mean_of_sums(tensor: Tensor, axes: Sequence[int], keep: bool, scales: Sequence[float], zero_point: int = 0) -> Tensor:
+    """A mean over whole axes: integers are added up, and their sum is multiplied once in float32, half to even.
+
+    Args:
+        tensor: values of a grid.
+        axes: that are averaged.
+        keep: they stay, with size 1.
+        scales: of the input and of the result.
+        zero_point: of the result, on int8, where it is added before rounding (XNNPACK), else 0.
+    """
+    sums = torch.div(tensor, scales[0]).round_().double().sum(tuple(axes), keepdim=keep).float()
+    factor = SINGLE(scales[0]) / SINGLE(scales[1]) / SINGLE(tensor.numel() // max(sums.numel(), 1))
+    return sums.mul_(float(factor)).add_(zero_point).round_().sub_(zero_point).mul_(scales[1])
 
 
 def mean_of_stored(pool: Callable[..., Tensor], tensor: Tensor, rest: Sequence[Any], scale: float, zero_point: int) -> Tensor:

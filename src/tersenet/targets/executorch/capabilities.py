@@ -13,7 +13,7 @@ KERNELS = {
     "add": Kernel(fuses=("relu",), arithmetic="xnnpack"),
     "sub": Kernel(arithmetic="xnnpack"),
     "mul": FREE,
-    "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
+    "adaptive_avg_pool2d": Kernel(arithmetic="xnnpack", note="to 1x1; other sizes run in float"),
     "concat": Kernel(shares="all", arithmetic="xnnpack"),
     "max_pool2d": Kernel(shares="result", note="strides up to the size of the window"),
     **dict.fromkeys(("relu", "relu6", "clamp", "reshape", "permute", "pad"), SAME),
@@ -38,4 +38,4 @@ REASONS = {
 def capabilities(cpu: str = "") -> Capabilities:
     """The table, the same for every instruction set: XNNPACK chooses its kernels when a file is loaded."""
     # As LiteRT, which runs the same kernels; here a run's own cost of about 150 us hides most of the steps.
-    return Capabilities("executorch", KERNELS, reasons=REASONS, channel_multiple=16)
+    return Capabilities("executorch", KERNELS, reasons=REASONS, quantizing="xnnpack", channel_multiple=16)

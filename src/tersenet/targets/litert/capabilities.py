@@ -41,7 +41,7 @@ KERNELS = {
     "sigmoid": Kernel(activations=BOTH, result=(1 / 256, -128)),
     "tanh": Kernel(activations=BOTH, result=(1 / 128, 0)),
     "softmax": Kernel(activations=BOTH, result=(1 / 256, -128)),
-    **dict.fromkeys(("mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"), FREE),
+    **dict.fromkeys(("mean", "adaptive_avg_pool2d", "adaptive_avg_pool1d"), Kernel(arithmetic="xnnpack")),
     **dict.fromkeys(("max_pool2d", "max_pool1d"), SAME_BOTH),
     **dict.fromkeys(("avg_pool2d", "avg_pool1d"), Kernel(activations=BOTH, shares="result", halves="even", note="as a depthwise convolution")),
     **dict.fromkeys(("adaptive_max_pool2d", "amax", "amin"), SAME),
@@ -61,6 +61,7 @@ TILE = 16
 
 LITERT = Capabilities(
     name="litert",
+    quantizing="xnnpack",
     channel_multiple=TILE,
     absent=ABSENT,
     kernels=KERNELS,

@@ -37,7 +37,7 @@ KERNELS = {
     "sigmoid": UNSIGNED,
     "softmax": UNSIGNED,
     "adaptive_avg_pool1d": Kernel(note="to one value a channel; other sizes run in float"),
-    "adaptive_avg_pool2d": Kernel(note="to 1x1; other sizes run in float"),
+    "adaptive_avg_pool2d": Kernel(arithmetic="mlas", note="to 1x1; other sizes run in float"),
     "concat": ALL_SAME,
     "stack": ALL_SAME,
     "maximum": ALL_SAME,
