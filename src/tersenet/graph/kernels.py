@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tersenet.graph.site import Site
+from tersenet.graph.site import POOLED_AXES, Site
 from tersenet.graph.walk import bind, tensor_inputs
 from tersenet.numerics import kernels
 
@@ -57,12 +57,14 @@ def _pool(site: Site) -> None:
         site.become(kernels.mean_of_stored, node.target, node.args[0], node.args[1:], grid.scale[0], grid.zero_point[0])
 
 
-def _mean(site: Site) -> None:
-    site.become(kernels.mean_of_sums, *site.averaged, site.scales)
+def _mean(site: Site, zero_point: int = 0) -> None:
+    sizes = site.node.meta["val"].shape[2:] if site.unit.kind in POOLED_AXES else ()
+    if all(size == 1 for size in sizes):  # pooling to other sizes is pooling over windows
+        site.become(kernels.mean_of_sums, *site.averaged, site.scales, zero_point)
 
 
 def _mean_of_stored(site: Site) -> None:
-    site.become(kernels.mean_of_sums, *site.averaged, site.scales, site.result.zero_point[0])
+    _mean(site, site.result.zero_point[0])
 
 
 # (library, kind) -> what writes it.
