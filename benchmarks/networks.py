@@ -3,7 +3,8 @@
     python benchmarks/networks.py [--retime] [WORD...]      networks whose names hold one of the words
 
 Each row is an artifact: quality, bytes and latency of float and int8 as the record has them. Where an integer file of the same network
-was published, ours is held against it: bytes, and time in turn within one process. `--retime` measures the times of all rows again, of
+was published, ours is held against it: bytes, quality on the same samples (by labels, else by what the float file says), and time in turn within
+one process. `--retime` measures the times of all rows again, of
 the files that lie under .bench/published (what is not there is compressed again); for a machine that has nothing else to do.
 """
 
@@ -25,13 +26,14 @@ from setting.results import Results
 
 import tersenet
 from tersenet.manifest import Manifest
+from tersenet.measure.agreement import sqnr_db
 from tersenet.measure.latency import in_turn, prepared
 from tersenet.targets import table
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("onnxruntime", "litert", "executorch", "litert-micro")
 SECONDS = 6.0
-SAMPLES, SAMPLES_TIMED = 300, 8  # of the reference: one at a time in its interpreter
+SAMPLES_TIMED = 8
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def compressed(network: published.Published, target: str) -> dict[str, Any]:
         "compress_seconds": round(time.perf_counter() - start, 1),
     }
     if target == "litert" and network.reference:
-        row["reference"] = against(folder / artifact["path"], DATA / network.reference, network)
+        row["reference"] = against(folder, network)
     return row
 
 
@@ -111,30 +113,33 @@ def times(network: published.Published, target: str) -> dict[str, Any]:
         timed = in_turn(prepared(plain, batches), prepared(ours, batches), threads=1, seconds=SECONDS)
         found = {"float_ms": timed.reference.median, "ms": timed.compressed.median, "speedup": timed.speedup}
     if target == "litert" and network.reference:
-        found["reference"] = against(folder / entry.path, DATA / network.reference, network)
+        found["reference"] = against(folder, network)
     return found
 
 
-def against(path: Path, reference: Path, network: published.Published) -> dict[str, Any]:
+def against(folder: Path, network: published.Published) -> dict[str, Any]:
     """The published integer file on the same samples, and its time against ours."""
     data: tersenet.Data = getattr(published, network.data)()
-    ours, theirs = opened(path), opened(reference)
-    samples = [_stored(arrays[0], ours) for arrays, _ in data.evaluation.batches(1)][:SAMPLES]
-    scores = [np.concatenate([np.asarray(artifact(sample)).reshape(1, -1) for sample in samples]) for artifact in (ours, theirs)]
-    batches = [[sample] for sample in samples[:SAMPLES_TIMED]]
+    entry, reference = Manifest.read(folder / "manifest.json").files["litert"], DATA / network.reference
+    ours, theirs, plain = opened(folder / entry.path), opened(reference), opened(folder / entry.float_path)
+    samples = [arrays[0] for arrays, _ in data.evaluation.batches(1)]
+    batches = [[_stored(sample, ours)] for sample in samples[:SAMPLES_TIMED]]
     timed = in_turn(prepared(theirs, batches), prepared(ours, batches), threads=1, seconds=SECONDS, least=200, most=4000)
     low, high = timed.speedup_ci95 or (timed.speedup, timed.speedup)
-    found: dict[str, Any] = {
-        "bytes": reference.stat().st_size,
-        "time_ratio": round(1 / timed.speedup, 4),
-        "ci95": [round(1 / high, 4), round(1 / low, 4)],
-    }
-    labels = data.evaluation.labels
-    if labels is not None:
-        right = [(score.argmax(1) == labels[: len(score)]).astype(float) for score in scores]
-        gap = right[1] - right[0]
-        found |= {"n": len(gap), "behind_points": round(100 * float(gap.mean()), 2), "interval": round(196 * float(gap.std() / np.sqrt(len(gap))), 2)}
-    return found
+    found = {"bytes": reference.stat().st_size, "time_ratio": round(1 / timed.speedup, 4), "ci95": [round(1 / high, 4), round(1 / low, 4)]}
+    said = [
+        np.concatenate([np.asarray(artifact(_stored(sample, artifact))).reshape(1, -1) for sample in samples]) for artifact in (ours, theirs, plain)
+    ]
+    if data.task.kind == "regression" or data.task.name == "fidelity":
+        return {**found, "sqnr_db": [round(sqnr_db(said[2], one), 2) for one in said[:2]]}
+    labels = said[2].argmax(1) if data.evaluation.labels is None else data.evaluation.labels
+    return {**found, **behind(*((one.argmax(1) == labels).astype(float) for one in said[:2]))}
+
+
+def behind(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """By how many points fewer samples are told rightly by us, of (n,) hits each; its paired 95 % interval is as far on both sides."""
+    gap = theirs - ours
+    return {"n": len(gap), "behind_points": round(100 * float(gap.mean()), 2), "interval": round(196 * float(gap.std() / np.sqrt(len(gap))), 2)}
 
 
 def opened(path: Path) -> tersenet.Artifact:

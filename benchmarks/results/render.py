@@ -47,7 +47,7 @@ TEXT = {
         "networks_title": "**Published networks** as they were published, compressed from the command line, judged on real data",
         "quality": "quality, float / int8",
         "quality_drop": "drop (95 % interval)",
-        "reference": "published int8 file: bytes, our time over its",
+        "reference": "published int8 file: bytes; our time over its; points by which ours is behind (95 % interval), or SQNR, ours / its",
         "loading_title": "**What loading takes**, imports left out; at its peak a file of 100 MB may take 2.5 times its size",
         "file": "file",
         "size_bytes": "bytes",
@@ -59,6 +59,7 @@ TEXT = {
         "loaded": "loaded: the damage is to numbers alone",
         "refused": "refused in one line",
         "findings": "crashes, hangs, other errors",
+        "elsewhere": " (on {cpu})",
         "on": "{cpu}; {versions}. `make bench` measures it again (a script in `benchmarks/`, a JSON in `benchmarks/results/` for each table).",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
@@ -98,7 +99,7 @@ TEXT = {
         "networks_title": "**公开网络**：按其发布时的格式，从命令行压缩，并用真实数据评判",
         "quality": "质量（浮点 / int8）",
         "quality_drop": "下降（95 % 区间）",
-        "reference": "公开的 int8 文件：字节数，我们的时间与其之比",
+        "reference": "公开的 int8 文件：字节数；我们的时间与其之比；我们落后的百分点（95 % 区间），或 SQNR（我们 / 对方）",
         "loading_title": "**读取开销**：不含导入；100 MB 的文件，峰值内存不得超过其大小的 2.5 倍",
         "file": "文件",
         "size_bytes": "字节",
@@ -110,6 +111,7 @@ TEXT = {
         "loaded": "可读取：只有数值受损",
         "refused": "用一行信息拒绝",
         "findings": "崩溃、挂起、其他错误",
+        "elsewhere": "（测于 {cpu}）",
         "on": "{cpu}；{versions}。`make bench` 可重新测量（每个表对应 `benchmarks/` 中的脚本和 `benchmarks/results/` 中的 JSON）。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
@@ -207,10 +209,17 @@ def networks_table(words: dict[str, str]) -> list[str]:
         agreed = f"{100 * row['agreement']['top1']:.1f} %" if row["agreement"]["top1"] is not None else sqnr
         faster = f"{row['speedup']:.2f}" if row["speedup"] else "–"
         reference = row.get("reference")
-        beside = f"{reference['bytes']:,}; {reference['time_ratio']:.2f}" if reference else ""
+        beside = f"{reference['bytes']:,}; {reference['time_ratio']:.2f}; {_beside(reference)}" if reference else ""
         lines.append([*name, f"{row['float_bytes']:,} / {row['bytes']:,}", f"{shown[0]} / {shown[1]}", drop, agreed, faster, beside])
     keys = ("network", "runtime", "sizes", "quality", "quality_drop", "agreement", "faster", "reference")
     return table([words[key] for key in keys], lines)
+
+
+def _beside(reference: dict[str, Any]) -> str:
+    """How good a published integer file is beside ours."""
+    if "sqnr_db" in reference:
+        return " / ".join(f"{value:.1f}" for value in reference["sqnr_db"]) + " dB"
+    return f"{reference['behind_points']:.2f} (±{reference['interval']:.2f})"
 
 
 def cost_table(words: dict[str, str]) -> list[str]:
@@ -249,8 +258,19 @@ def drawn(language: str) -> str:
     for name, draw in drawings.items():
         lines = draw(words)
         if len(lines) > 2:
-            parts.append([words[f"{name}_title"], "", *lines])
+            parts.append([words[f"{name}_title"] + elsewhere(name, words), "", *lines])
     return "\n\n".join("\n".join(part) for part in parts)
+
+
+def elsewhere(name: str, words: dict[str, str]) -> str:
+    """What a table was measured on, where that is not what the others were."""
+    found, usual = record(name).get("environment"), machine()["cpu"]
+    own = _processor(found) if found else usual
+    return "" if own == usual else words["elsewhere"].format(cpu=own)
+
+
+def _processor(environment: dict[str, Any]) -> str:
+    return f"{environment['cpu']}, {environment['instruction_sets'][-1]}"
 
 
 def machine() -> dict[str, Any]:
@@ -258,4 +278,4 @@ def machine() -> dict[str, Any]:
     found = next(one["environment"] for one in map(record, RECORDS) if one["rows"])
     named = ("torch", "onnxruntime", "ai-edge-litert", "executorch")
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in named if name in found["versions"])
-    return {"cpu": f"{found['cpu']}, {found['instruction_sets'][-1]}", "versions": versions}
+    return {"cpu": _processor(found), "versions": versions}
