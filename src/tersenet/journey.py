@@ -25,7 +25,7 @@ from tersenet.manifest import Manifest, entry
 from tersenet.measure.environment import check_conditions, environment, peak_rss_bytes
 from tersenet.measure.quality import evaluate
 from tersenet.model import Model
-from tersenet.on_target import Stopwatch
+from tersenet.on_target import stopwatch
 from tersenet.plan import QuantizationPlan
 from tersenet.progress import Progress, silent
 from tersenet.proof import Conditions, Pair, prove
@@ -241,7 +241,11 @@ class _Journey:
             original=self.network,
             networks=self.others,
         )
-        context = replace(context, time_on_target=Stopwatch(self.targets, self.exporters, context, self.settings.options, self.settings.threads))
+        with stopwatch(self.targets, self.exporters, context, self.settings.options, self.settings.threads) as compared:
+            return self._steps(replace(context, time_on_target=compared), tables)
+
+    def _steps(self, context: Context, tables: list[Capabilities]) -> tuple[list[StepResult], list[TrailEntry]]:
+        """Each step on what the one before it left."""
         results: list[StepResult] = []
         trail: list[TrailEntry] = []
         for step in self.recipe.steps:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,15 @@ SECONDS = 2.0  # of timing, for each runtime and variant
 SAMPLES = 4
 
 
+@contextmanager
+def stopwatch(
+    targets: Sequence[Target], exporters: Mapping[str, Any], context: Context, options: ExportOptions, threads: int = 1
+) -> Iterator[Stopwatch]:
+    """A `Stopwatch` whose files are gone behind it; arguments as it has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Stopwatch(targets, exporters, context, options, threads, Path(folder))
+
+
 @dataclass
 class Stopwatch:
     """Compares networks as files of some runtimes; what `Context.time_on_target` is. The network that others are compared with is written once.
@@ -30,15 +40,16 @@ class Stopwatch:
         context: capabilities, calibration and seed.
         options: of the files.
         threads: that runtimes are given.
+        folder: of the files.
     """
 
     targets: Sequence[Target]
     exporters: Mapping[str, Any]
     context: Context
     options: ExportOptions
-    threads: int = 1
+    threads: int
+    folder: Path
     known: dict[tuple[str, str], Artifact] = field(default_factory=dict)
-    folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     def __call__(self, model: Model, before: Model) -> dict[str, Worth]:
         """Sizes and times of both, by the name of the runtime."""
@@ -55,7 +66,7 @@ class Stopwatch:
         return Quantize().apply(model, replace(self.context, progress=silent)).model
 
     def _written(self, model: Model, target: Target, name: str) -> Artifact:
-        path = Path(self.folder.name) / f"{name}-{target.name}{target.extension}"
+        path = self.folder / f"{name}-{target.name}{target.extension}"
         options = replace(self.options, format={}, inside=False)
         return opened(target, self.exporters[target.name].export(model, path, options), self.threads)
 
