@@ -10,6 +10,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
+TRAINED = {"digits": "digits", "mnist": "MNIST, Keras", "resnet8": "ResNet-8", "resnet32": "ResNet-32", "mobilenet_v2": "MobileNetV2 0.35/64"}
 FORMATS = {"onnx": "`.onnx`", "tflite": "`.tflite`", "pt2": "`.pt2`", "keras": "`.keras`", "h5": "`.h5`", "transformers": "Transformers"}
 RECORDS = ("latency", "bytes", "accuracy", "demo")  # of what a table says of the machine, the times matter most
 OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
@@ -45,6 +46,18 @@ TEXT = {
         "memory_bytes": "memory, bytes",
         "cost_title": "**What it costs**",
         "networks_title": "**Published networks** as they were published, compressed from the command line, judged on real data",
+        "together_title": "**Training**: pruned, taught by the float network and quantized, all in as many epochs as the float network fine-tuned",
+        "training_title": "**What training costs**",
+        "stage": "what",
+        "plain epoch": "an epoch over a hand-written torch loop's",
+        "distilled epoch": "an epoch with a teacher over a plain one and the teacher's forward passes",
+        "aware epoch": "an epoch with simulated integers over a plain one",
+        "pruned": "pruned and taught, float",
+        "integers": "and int8, trained",
+        "integers, not trained": "and int8, after training",
+        "aware": "{weights} weights, trained",
+        "accuracies_of": "accuracy, float / compressed",
+        "smaller": "bytes (times smaller than float; packed)",
         "quality": "quality, float / int8",
         "quality_drop": "drop (95 % interval)",
         "reference": "published int8 file: bytes; our time over its; points by which ours is behind (95 % interval), or SQNR, ours / its",
@@ -97,6 +110,18 @@ TEXT = {
         "memory_bytes": "内存（字节）",
         "cost_title": "**开销**",
         "networks_title": "**公开网络**：按其发布时的格式，从命令行压缩，并用真实数据评判",
+        "together_title": "**训练**：剪枝、由浮点网络蒸馏并量化，轮数与浮点网络的微调相同",
+        "training_title": "**训练的开销**",
+        "stage": "内容",
+        "plain epoch": "一轮训练与手写 torch 循环之比",
+        "distilled epoch": "带教师的一轮与普通一轮加教师前向之比",
+        "aware epoch": "带整数仿真的一轮与普通一轮之比",
+        "pruned": "剪枝并蒸馏，浮点",
+        "integers": "再加 int8，经训练",
+        "integers, not trained": "再加 int8，训练后量化",
+        "aware": "{weights} 权重，经训练",
+        "accuracies_of": "准确率（浮点 / 压缩后）",
+        "smaller": "字节（比浮点小的倍数；打包后）",
         "quality": "质量（浮点 / int8）",
         "quality_drop": "下降（95 % 区间）",
         "reference": "公开的 int8 文件：字节数；我们的时间与其之比；我们落后的百分点（95 % 区间），或 SQNR（我们 / 对方）",
@@ -253,13 +278,40 @@ def drawn(language: str) -> str:
     """All tables that there are results for."""
     words = TEXT[language]
     drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table}
-    drawings |= {"networks": networks_table, "demo": demo_table, "loading": loading_table, "damaged": damaged_table}
+    drawings |= {
+        "together": together_table,
+        "training": training_table,
+        "networks": networks_table,
+        "demo": demo_table,
+        "loading": loading_table,
+        "damaged": damaged_table,
+    }
     parts = [[words["on"].format(**machine())]] if any(record(name)["rows"] for name in RECORDS) else []
     for name, draw in drawings.items():
         lines = draw(words)
         if len(lines) > 2:
             parts.append([words[f"{name}_title"] + elsewhere(name, words), "", *lines])
     return "\n\n".join("\n".join(part) for part in parts)
+
+
+def training_table(words: dict[str, str]) -> list[str]:
+    rows = record("training")["rows"]
+    lines = [[words[row["figure"]], TRAINED[row["network"]], f"{row['limit']:g}", f"{row['value']:.2f}"] for row in rows]
+    return table([words[key] for key in ("figure", "network", "limit", "measured")], lines)
+
+
+def together_table(words: dict[str, str]) -> list[str]:
+    """Networks that learned while they were made smaller: all steps together, then training with simulated integers alone."""
+    lines = []
+    for row in (*record("together")["rows"], *record("qat")["rows"]):
+        stage = words[row["stage"]] if "stage" in row else words["aware"].format(weights=row["weights"])
+        low, high = row["ci95"]
+        smaller = f"{row['bytes']:,}" + (f" ({row['times_smaller']:.2f}; {row['packed_times_smaller']:.2f})" if "times_smaller" in row else "")
+        faster = f"{row['speedup']:.2f}" if "speedup" in row else ""
+        accuracies = f"{100 * row['float']:.2f} / {100 * row['accuracy']:.2f} %"
+        lost = f"{row['value']:.2f} ({low:.2f} … {high:.2f})"
+        lines.append([TRAINED[row["network"]], stage, TARGETS[row["target"]], accuracies, lost, smaller, faster])
+    return table([words[key] for key in ("network", "stage", "runtime", "accuracies_of", "quality_drop", "smaller", "faster")], lines)
 
 
 def elsewhere(name: str, words: dict[str, str]) -> str:
