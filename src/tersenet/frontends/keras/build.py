@@ -24,6 +24,10 @@ from tersenet.graph.recurrent import shapes_only
 OPEN_SIZES = (224, 256)
 BATCH = 2
 _DEEPEST = 30
+_SUBCLASS = (
+    "a class of its author's own, and what its call computes is not in the file: if it is nothing else than what its layers do, give "
+    "tersenet.load the network itself, as Keras loads it; else build all of it as a functional keras.Model(inputs, outputs) and save that"
+)
 _REGISTER = "give a function that converts it: tersenet.load_keras(path, layers={{{!r}: convert}})"
 
 # One output at build time: its form (no numbers) at each of the sizes.
@@ -38,13 +42,15 @@ class Builder:
         custom: name of a class, with the package that it was registered under or without, -> the user's function that converts it; goes
             before the table.
         version: of the Keras that wrote the file.
+        checked: every class of its networks computes what its layers say.
     """
 
-    def __init__(self, custom: Mapping[str, Convert] | None = None, version: str = "") -> None:
+    def __init__(self, custom: Mapping[str, Convert] | None = None, version: str = "", checked: bool = False) -> None:
         given = custom or {}
         self.custom = {name.rpartition(">")[2]: convert for name, convert in given.items()} | dict(given)
         # Keras 3 takes the masks off what this layer attends to, and later layers see none.
         self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
+        self.checked = checked
         self.notes: list[str] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._depth = 0
@@ -56,8 +62,10 @@ class Builder:
             shapes: of its inputs, None for any size.
 
         Raises:
-            ModelError: a layer of it cannot be converted, or does not fit what comes in.
+            ModelError: a layer of it cannot be converted, or does not fit what comes in; its class is not of Keras.
         """
+        if not (layer.computes_its_layers or self.checked):
+            raise ModelError(f"the network {layer.name!r} is a {layer.registered or layer.kind}, {_SUBCLASS}")
         found = network(layer)
         built = KerasNetwork(found.inputs, found.outputs)
         if len(leaves(found.inputs)) != len(shapes):
@@ -85,28 +93,26 @@ class Builder:
     def module(self, layer: Described, weights: Weights, shapes: Shapes, dtypes: Sequence[torch.dtype]) -> torch.nn.Module:
         """The module of one layer, whatever it is."""
         if layer.is_network and layer.kind not in self.custom:
-            if layer.registered and layer.kind not in {"Functional", "Model", "Sequential"}:
-                self.notes.append(f"{layer.kind} {layer.name!r} is a subclass; it is computed by its functional configuration")
             return self.network(layer, weights, shapes, dtypes)
         if operations.is_operation(layer):
             return (tensorflow_functions if layer.kind in operations.OF_TENSORFLOW else operations).converted(layer)
         _check_policy(layer)
-        return self.convert(Layer(layer.kind, layer.name, layer.config, weights, shapes, self.convert), layer.registered)
+        return self.convert(Layer(layer.kind, layer.name, layer.config, weights, shapes, self.convert, layer.registered))
 
-    def convert(self, layer: Layer, registered: str = "") -> torch.nn.Module:
+    def convert(self, layer: Layer) -> torch.nn.Module:
         """The module of a layer by its row of the table.
 
         Raises:
             ModelError: there is none, or its weights do not fit.
         """
-        found = self.custom.get(registered) or self.custom.get(layer.kind)
+        found = self.custom.get(layer.registered) or self.custom.get(layer.kind)
         if found is None and wrapped.is_wrapper(layer):
             return wrapped.stripped(layer)
-        if found is None and layer.kind in {"Sequential", "Functional", "Model"}:
-            dtypes = [torch.float32] * len(layer.input_shapes)
-            return self.network(Described(layer.kind, layer.name, layer.config), layer.weights, layer.input_shapes, dtypes)
+        described = Described(layer.kind, layer.name, layer.config, registered=layer.registered)
+        if found is None and described.is_network:
+            return self.network(described, layer.weights, layer.input_shapes, [torch.float32] * len(layer.input_shapes))
         if found is None:
-            found = self._from_table(layer, registered)
+            found = self._from_table(layer)
         try:
             module = found(layer)
         except TersenetError:
@@ -122,12 +128,12 @@ class Builder:
         self.notes += [f"{layer.name}: {note}" for note in getattr(module, "notes", ())]
         return module
 
-    def _from_table(self, layer: Layer, registered: str) -> Convert:
-        if layer.kind in REFUSED and not registered:
+    def _from_table(self, layer: Layer) -> Convert:
+        if layer.kind in REFUSED and not layer.registered:
             raise ModelError(f"the layer {layer.name!r} is a {layer.kind}, which is not read: {REFUSED[layer.kind]}")
-        if layer.kind not in LAYERS or registered:
+        if layer.kind not in LAYERS or layer.registered:
             raise ModelError(
-                f"the layer {layer.name!r} is a {registered or layer.kind}, which is none of Keras's own; {_REGISTER.format(layer.kind)}"
+                f"the layer {layer.name!r} is a {layer.registered or layer.kind}, which is none of Keras's own; {_REGISTER.format(layer.kind)}"
             )
         module, function = LAYERS[layer.kind]
         return getattr(importlib.import_module(module), function)

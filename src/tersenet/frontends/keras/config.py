@@ -11,6 +11,10 @@ import numpy as np
 from tersenet.errors import ModelError
 
 FUNCTIONAL = {"Functional", "Model"}
+# Classes of Keras that compute what their layers say; Network is of its first versions.
+NETWORKS = {*FUNCTIONAL, "Sequential", "Network"}
+# The packages whose classes are Keras's own.
+OF_KERAS = {"keras", "tf_keras"}
 _DEEPEST = 50  # networks within networks
 
 
@@ -53,7 +57,12 @@ class Described:
 
     @property
     def is_network(self) -> bool:
-        return self.kind == "Sequential" or self.kind in FUNCTIONAL or ("layers" in self.config and "output_layers" in self.config)
+        return self.kind in NETWORKS or ("layers" in self.config and "output_layers" in self.config)
+
+    @property
+    def computes_its_layers(self) -> bool:
+        """Whether it is a network of a class of Keras, whose layers say all that it computes."""
+        return self.kind in NETWORKS and not self.registered
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,16 @@ def described(entry: Any) -> Described:
     nodes = entry.get("inbound_nodes") or []
     if not isinstance(nodes, list):
         raise ModelError(f"the calls of {name[:80]!r} must be a list")
-    names = [str(entry.get(key) or "") for key in ("module", "registered_name")]
-    registered = "" if names[0].startswith("keras") else names[1] or (entry["class_name"] if ">" in entry["class_name"] else "")
+    module, registered = (str(entry.get(key) or "") for key in ("module", "registered_name"))
+    registered = registered or (entry["class_name"] if ">" in entry["class_name"] else "")
+    registered = "" if package_of(module) in OF_KERAS else registered
     calls = tuple(_call(node) for node in nodes)
-    return Described(kind, name, config, names[0], registered, calls, build if isinstance(build, Mapping) else {})
+    return Described(kind, name, config, module, registered, calls, build if isinstance(build, Mapping) else {})
+
+
+def package_of(module: str) -> str:
+    """The package that a module is in."""
+    return module.partition(".")[0]
 
 
 def network(layer: Described) -> Network:

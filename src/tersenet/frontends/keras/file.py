@@ -35,11 +35,13 @@ class Saved:
         config: what Keras wrote about the network, JSON.
         weights: its variables; read while the file is open.
         version: of the Keras that wrote it, "" where the file does not say.
+        checked: every class of its networks computes what its layers say; of a file this is told by the names of the classes.
     """
 
     config: Mapping[str, Any]
     weights: Weights
     version: str
+    checked: bool = False
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Layer:
         weights: its variables.
         input_shapes: of each tensor that it takes, batch first; None for any size.
         convert: converts a layer that is inside this one; see `inner`.
+        registered: the name that its author registered the class under, "" for a class of Keras.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Layer:
     weights: Weights = Weights()
     input_shapes: Shapes = ()
     convert: Convert | None = field(default=None, compare=False, repr=False)
+    registered: str = ""
 
     def inner(self, entry: Any, attribute: str, input_shapes: Shapes) -> torch.nn.Module:
         """The module of a layer inside this one.
@@ -64,7 +66,7 @@ class Layer:
             raise ModelError(f"{self.kind} {self.name!r} holds another layer, and nothing is given that converts it.")
         inside = described(entry)
         weights = self.weights.children.get(attribute, Weights())
-        return self.convert(Layer(inside.kind, inside.name, inside.config, weights, input_shapes, self.convert))
+        return self.convert(Layer(inside.kind, inside.name, inside.config, weights, input_shapes, self.convert, inside.registered))
 
 
 # The module's forward takes the tensors that the Keras layer takes, one argument each (lists of tensors opened), other arguments of the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from tersenet.frontends.keras.config import Described, Network, described, leave
 from tersenet.frontends.keras.file import Saved, opened
 from tersenet.frontends.keras.layer import Convert
 from tersenet.frontends.keras.layers.activations import mark_keras_2
+from tersenet.frontends.keras.memory import in_memory, is_a
 from tersenet.frontends.keras.network import NamedNetwork
 from tersenet.frontends.keras.wrapped import masks_of
 from tersenet.graph.grids import with_grids
@@ -71,8 +71,7 @@ def load_keras(source: Any, example_inputs: Any = None, *, layers: Mapping[str, 
 
 def is_keras(source: Any) -> bool:
     """Whether an object is a network of Keras; Keras is not imported to tell."""
-    names = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(source).__mro__]
-    return any(package in {"keras", "tf_keras"} and name == "Model" for package, name in names)
+    return is_a(source, "Model")
 
 
 def _read(source: Any, reading: Reading, layers: Mapping[str, Convert]) -> Model:
@@ -81,14 +80,8 @@ def _read(source: Any, reading: Reading, layers: Mapping[str, Convert]) -> Model
             return _named(source, lambda: _model(saved, reading, layers, reading.name or source.stem))
     if reading.weights:
         raise ModelError("a keras.Model in memory has its weights: call its load_weights; --weights goes with a file.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.keras"
-        try:
-            source.save(path)
-        except Exception as error:  # the user's own layers raise anything when they are saved
-            raise ModelError(f"the Keras network {source.name} cannot be saved: {type(error).__name__}: {str(error)[:160]}") from error
-        with opened(path) as saved:
-            return _model(saved, reading, layers, reading.name or str(source.name))
+    saved = in_memory(source, {key.rpartition(">")[2] for key in layers})
+    return _model(saved, reading, layers, reading.name or str(source.name))
 
 
 def _named(path: Path, read: Callable[[], Model]) -> Model:
@@ -106,7 +99,7 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
     found = network(top)
     names, shapes, dtypes = _inputs(found)
     examples, dynamic = _examples(names, shapes, dtypes, reading)
-    builder = Builder(layers, saved.version)
+    builder = Builder(layers, saved.version, saved.checked)
     given = tuple(
         (None, *(None if axis in dynamic.get(each, {}) else size for axis, size in enumerate(examples[each].shape) if axis)) for each in names
     )

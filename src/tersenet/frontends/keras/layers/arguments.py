@@ -14,6 +14,7 @@ from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer
 
 Shape = tuple[int | None, ...]  # None for any size
+_SHARED = " (a .keras archive has a layer that several networks share at its first place alone: save as .h5, or load the network from memory)"
 
 
 def title(layer: Layer) -> str:
@@ -30,8 +31,8 @@ def variables(layer: Layer, *shapes: Shape) -> list[np.ndarray]:
     held = layer.weights.own
     if len(held) != len(shapes):
         raise ModelError(
-            f"{title(layer)} must have {len(shapes)} variables by its configuration, and the file has {len(held)}; "
-            "its weights are of another network, or were not saved."
+            f"{title(layer)} must have {len(shapes)} variables by its configuration, and {len(held)} are there; its weights are of another "
+            f"network, or were not saved{'' if held else _SHARED}."
         )
     for number, (array, shape) in enumerate(zip(held, shapes, strict=True)):
         if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape, strict=True)):
