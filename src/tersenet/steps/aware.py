@@ -24,9 +24,9 @@ from tersenet.steps.joint import Joint, joined
 from tersenet.steps.placement import Placement
 from tersenet.training.aware import AwareTraining, Settling
 from tersenet.training.distillation import distilled
-from tersenet.training.loop import Outcome
+from tersenet.training.loop import Judge, Outcome
 from tersenet.training.objective import Objective
-from tersenet.training.tuning import tuned
+from tersenet.training.tuning import judge_on, tuned
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ def learn(how: AwareTraining, model: Model, context: Context, plan: Callable[[],
         raise RecipeError("quantize with training needs operators in integers, and none of this network runs in integers; leave training out.")
     network = aware(model, joint.plan, how.learn, joint.fixed)
     objective, teacher = _objective(how, model, context)
+    data: Any = context.data
+    judge = judge_on(data, model)
+    start = None if judge is None else judge.value(network.module.eval())
     result, outcome = tuned(
         model,
         context,
@@ -92,7 +95,8 @@ def learn(how: AwareTraining, model: Model, context: Context, plan: Callable[[],
         objective=objective,
         module=network.module,
     )
-    return Lesson(result, _numbers(network, joint), tuple(_changed(how, outcome, context, joint)), tuple(_skipped(model, outcome, joint)))
+    left = (*_worse(how, outcome, start, judge), *_skipped(model, outcome, joint))
+    return Lesson(result, _numbers(network, joint), tuple(_changed(how, outcome, context, joint)), left)
 
 
 def _objective(how: AwareTraining, model: Model, context: Context) -> tuple[Objective | None, str]:
@@ -142,6 +146,15 @@ def _changed(how: AwareTraining, outcome: Outcome, context: Context, joint: Join
     yield Change("weights", f"{epochs}, loss {first.loss:.4g} to {last.loss:.4g}{best}")
     if len(joint.plan.serves) > 1:
         yield Change("one network for all", f"{', '.join(joint.plan.serves)} share what was learned")
+
+
+def _worse(how: AwareTraining, outcome: Outcome, start: float | None, judge: Judge | None) -> Iterator[Change]:
+    """What to say of training that lost what quantization alone had."""
+    kept = next((entry.metric for entry in outcome.history if entry.epoch == outcome.best_epoch), None)
+    if judge is None or start is None or kept is None or (kept >= start if judge.direction == "higher" else kept <= start):
+        return
+    figures = f"{judge.metric} on the selection part was {start:.4g} before and is {kept:.4g}"
+    yield Change("a gain by training", f"{figures}; try a learning_rate below {how.learning_rate:g}, or statistics_until 1")
 
 
 def _skipped(model: Model, outcome: Outcome, joint: Joint) -> Iterator[Change]:

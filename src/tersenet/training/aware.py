@@ -14,6 +14,8 @@ from tersenet.training.hooks import Hook, Moment
 from tersenet.training.methods import Distillation
 from tersenet.training.options import Training, read_training
 
+# The share of itself by which a step size moves at most at a step of SGD, momentum counted in.
+MOST_MOVED = 0.002
 LEARN = ("steps", "moving", "fixed")
 
 
@@ -105,6 +107,15 @@ class Settling(Hook):
                 part.watching = False
         parameters = [own.detach() for name, own in self.module.named_parameters() if name.startswith(self.grids)]
         self.kept = [(own, own.clone()) for own in parameters]
+
+    def after_backward(self, moment: Moment) -> None:
+        """Under SGD a step size moves by its gradient over its own size, which has no bound where weights are small and values are large."""
+        if self.how.learn != "steps" or self.how.optimizer != "sgd":
+            return
+        most = MOST_MOVED * (1 - self.how.momentum) / (moment.optimizer.param_groups[0]["lr"] * self.how.rate)
+        for name, own in self.module.named_parameters():
+            if name.startswith(self.grids) and own.grad is not None:
+                own.grad.clamp_(-most, most)
 
     def after_step(self, moment: Moment) -> None:
         for own, kept in self.kept:  # an optimizer with momentum moves what has no gradient too

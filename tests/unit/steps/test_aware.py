@@ -87,6 +87,39 @@ def test_it_is_better_than_after_training_at_few_bits(network: Model, weights: s
     assert accuracy(simulate(trained, trained.plans[0])) >= accuracy(simulate(after, after.plans[0])) + gained
 
 
+class Raw(Digits):
+    """Takes what cameras give, 0 to 255: its first weights are tiny, and their gradients large."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            self.first.weight.div_(255)
+
+
+def test_step_sizes_do_not_run_away_where_weights_are_tiny_and_values_large(network: Model) -> None:
+    raw = Raw(network.graph).eval()
+    model = tersenet.load(raw, (torch.zeros(2, 1, 8, 8),))
+    parts = {name: part.arrays()[0] * np.float32(255) for name, part in DATA.parts()}
+    data = tersenet.Data.from_arrays(
+        train=(parts["train"], DATA.train.labels),
+        calibration=parts["calibration"],
+        selection=(parts["selection"], DATA.selection.labels),
+        evaluation=(parts["evaluation"], DATA.evaluation.labels),
+    )
+    how = {"epochs": 2, "learning_rate": 1e-5, "optimizer": "sgd", "momentum": 0.9, "statistics_until": 1.0}
+    trained = Quantize(training=how).apply(model, Context((LITERT,), data))
+    simulated = simulate(trained.model, trained.model.plans[0])
+    assert float((simulated(parts["evaluation"]).argmax(1) == DATA.evaluation.labels).mean()) > accuracy(network) - 0.03
+
+
+def test_training_that_does_harm_is_told(network: Model) -> None:
+    how = {"epochs": 1, "learning_rate": 5.0, "optimizer": "sgd"}
+    left = Quantize(training=how).apply(network, Context((LITERT,), DATA)).skipped
+    (harm,) = [change.why for change in left if change.what == "a gain by training"]
+    assert "on the selection part was" in harm and "try a learning_rate below 5" in harm
+
+
 def test_one_network_serves_all_runtimes(network: Model) -> None:
     result = Quantize(training=SHORT).apply(network, Context(TABLES, DATA))
     assert {name for plan in result.model.plans for name in plan.serves} == {table.name for table in TABLES}
