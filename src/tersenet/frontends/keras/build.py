@@ -16,6 +16,7 @@ from tersenet.frontends.keras import operations, tensorflow_functions, wrapped
 from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, mapped, network
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
+from tersenet.frontends.keras.penalties import penalties
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
 from tersenet.frontends.keras.weights import forget, of_layers
 from tersenet.graph.recurrent import shapes_only
@@ -52,6 +53,7 @@ class Builder:
         self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
         self.checked = checked
         self.notes: list[str] = []
+        self.penalties: list[tuple[str, str]] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._depth = 0
 
@@ -126,6 +128,7 @@ class Builder:
         if not isinstance(module, torch.nn.Module):
             raise ModelError(f"the converter of {layer.kind} must return a torch module, got {type(module).__name__}")
         self.notes += [f"{layer.name}: {note}" for note in getattr(module, "notes", ())]
+        self.penalties += penalties(layer.kind, layer.name, layer.config)
         return module
 
     def _from_table(self, layer: Layer) -> Convert:

@@ -21,6 +21,7 @@ from tersenet.frontends.keras.layer import Convert
 from tersenet.frontends.keras.layers.activations import mark_keras_2
 from tersenet.frontends.keras.memory import in_memory, is_a
 from tersenet.frontends.keras.network import NamedNetwork
+from tersenet.frontends.keras.penalties import notes
 from tersenet.frontends.keras.wrapped import masks_of
 from tersenet.graph.grids import with_grids
 from tersenet.graph.tidy import attribute_name
@@ -107,7 +108,12 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
     module = NamedNetwork(built, names, _outputs(built.returned))
     masks = {attribute_name(key): mask for key, mask in masks_of(module).items()}
     model = trace(module, examples, name=name, dynamic=dynamic)
-    provenance = {"keras": saved.version, "class": top.kind, "torch": torch.__version__, "notes": builder.notes}
+    provenance = {
+        "keras": saved.version,
+        "class": top.kind,
+        "torch": torch.__version__,
+        "notes": [*builder.notes, *notes(dict.fromkeys(builder.penalties))],
+    }
     held = set(model.graph.state_dict())
     annotations = Annotations(masks={key: mask for key, mask in masks.items() if key in held})
     return with_grids(replace(model, format="keras", provenance=provenance, annotations=annotations))

@@ -27,6 +27,7 @@ _CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 # Layers of Keras that hold one other layer.
 _WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
 _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
+_STRANGE = "its weights do not fit its configuration: it has weights of {}, which is no layer of the network"
 _ATTENTION = ("query_dense", "key_dense", "gate_dense", "value_dense", "output_dense")
 
 
@@ -116,6 +117,9 @@ def of_layers(weights: Weights, classes: Sequence[str]) -> list[Weights]:
     """The weights of each layer of a network, whose classes are given in the order of its configuration.
 
     Keras numbers the layers of one class in that order: ``conv2d``, ``conv2d_1``; some versions of Keras 2 leave numbers out.
+
+    Raises:
+        ModelError: there are weights of layers beyond these.
     """
     held = next((weights.children[name] for name in _LAYERS if name in weights.children), Weights())
     wanted = stored_names(classes)
@@ -126,7 +130,16 @@ def of_layers(weights: Weights, classes: Sequence[str]) -> list[Weights]:
         asked = [name for name, each in zip(wanted, classes, strict=True) if _stored_name(each) == kind]
         if len(there) == len(asked):
             renamed.update(zip(asked, (name for _, name in sorted(there)), strict=True))
-    return [held.children.get(renamed.get(name, name), Weights()) for name in wanted]
+    names = [renamed.get(name, name) for name in wanted]
+    strange = [name for name, child in held.children.items() if name not in names and _holds_any(child)]
+    if strange:
+        raise ModelError(_STRANGE.format(", ".join(strange[:3])))
+    return [held.children.get(name, Weights()) for name in names]
+
+
+def _holds_any(weights: Weights) -> bool:
+    """Whether a layer has variables; the state of what draws random numbers (Dropout) is none."""
+    return bool(weights.own) or any(_holds_any(child) for name, child in weights.children.items() if not name.startswith("seed_generator"))
 
 
 def stored_names(classes: Sequence[str]) -> list[str]:
@@ -176,7 +189,7 @@ def network_of_flat(layers: Sequence[Mapping[str, Any]], entries: Mapping[str, S
     names = [_name(layer) for layer in layers]
     strange = [name for name, found in entries.items() if found and name not in names]
     if strange:
-        raise ModelError(f"its weights do not fit its configuration: it has weights of {', '.join(strange[:3])}, which is no layer of the network")
+        raise ModelError(_STRANGE.format(", ".join(strange[:3])))
     parts = [grouped(layer, entries.get(name, ())) for layer, name in zip(layers, names, strict=True)]
     return _network(layers, parts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -113,25 +112,30 @@ def alpha_dropout(layer: Layer) -> nn.Module:
 
 
 class Noise(nn.Module):
-    """Gaussian noise in training: added, or as a factor around 1."""
+    """Gaussian noise is added in training."""
 
     notes = (NOISE_IS_LOST,)
 
-    def __init__(self, deviation: float, factor: bool) -> None:
+    def __init__(self, deviation: float) -> None:
         super().__init__()
         self.deviation = deviation
-        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        noise = torch.randn_like(x) * self.deviation
-        return x * (1 + noise) if self.factor else x + noise
+        return x + torch.randn_like(x) * self.deviation if self.training else x
 
 
 def gaussian_noise(layer: Layer) -> nn.Module:
     """``GaussianNoise``."""
-    return Noise(number(layer, "stddev"), factor=False)
+    return Noise(number(layer, "stddev"))
+
+
+class GaussianDropout(Dropout):
+    """Dropout of the same rate stands for a Gaussian factor: both have the mean 1 and the variance rate / (1 - rate).
+
+    Reference: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 10.
+    """
+
+    notes = ("its Gaussian factor is a dropout of the same rate, mean and variance in later training",)
 
 
 def gaussian_dropout(layer: Layer) -> nn.Module:
@@ -139,4 +143,4 @@ def gaussian_dropout(layer: Layer) -> nn.Module:
     part = rate(layer)
     if part == 1:
         raise ModelError(f"rate of {title(layer)} must be below 1.")
-    return Noise(math.sqrt(part / (1 - part)), factor=True)
+    return GaussianDropout(part)
