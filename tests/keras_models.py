@@ -33,7 +33,7 @@ def made(name: str) -> Made:
     return model, inputs
 
 
-def reference(model: Any) -> Callable[..., Any]:
+def reference(model: Any, training: bool = False) -> Callable[..., Any]:
     """Keras's own answer: arrays in the order of its inputs, outputs in the order of its outputs."""
     import keras
 
@@ -42,12 +42,22 @@ def reference(model: Any) -> Callable[..., Any]:
         given: Any = list(arrays) if isinstance(struct, list) or len(arrays) > 1 else arrays[0]
         given = dict(zip(struct, arrays, strict=True)) if isinstance(struct, dict) else given
         with torch.no_grad():
-            found = model(given, training=False)
+            found = model(given, training=training)
         parts = keras.tree.flatten(list(found.values()) if isinstance(found, dict) else found)
         results = tuple(np.asarray(part.detach()) for part in parts)
         return results[0] if len(results) == 1 else results
 
     return call
+
+
+def learning(model: Any) -> Callable[..., Any]:
+    """Keras's own answer in training mode, what drops or adds noise off from now on."""
+    for layer in model._flatten_layers():
+        for share in ("rate", "dropout", "recurrent_dropout", "stddev"):
+            within = isinstance(getattr(type(layer), share, None), property)  # a cell's, which is a layer too
+            if not within and isinstance(getattr(layer, share, None), float):
+                setattr(layer, share, 0.0)
+    return reference(model, training=True)
 
 
 def floats(*shape: int, seed: int = 0) -> np.ndarray:

@@ -130,6 +130,17 @@ def saved(case: Case, folder: Path, image: bool | None = None) -> torch.nn.Modul
     return network
 
 
+def learning(network: torch.nn.Module) -> torch.nn.Module:
+    """The network in training mode, and nothing in it drops any more."""
+    for part in network.train().modules():
+        for share in ("p", "dropout", "drop_prob", "activation_dropout", "attention_dropout"):
+            if isinstance(getattr(part, share, None), float):
+                setattr(part, share, 0.0)
+        if hasattr(part, "config"):  # sounds lose spans of time and whole layers
+            part.config.apply_spec_augment, part.config.layerdrop = False, 0.0
+    return network
+
+
 def samples(case: Case, network: torch.nn.Module, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Three samples, in the order of the network's inputs; of the texts, one is shorter than the others."""
     generator = np.random.default_rng(seed)

@@ -47,4 +47,5 @@ def test_a_saved_model_comes_through_onnx(tmp_path: Path) -> None:
     run("-m", "tf2onnx.convert", "--saved-model", str(tmp_path / "saved"), "--output", str(tmp_path / "net.onnx"))
 
     kept = np.load(tmp_path / "reference.npz")
-    check_frontend(tersenet.load, tmp_path / "net.onnx", lambda images: kept["scores"][: len(images)], [kept["images"]])
+    evaluated = {"training": "a SavedModel is exported as it is evaluated"}
+    check_frontend(tersenet.load, tmp_path / "net.onnx", lambda images: kept["scores"][: len(images)], [[kept["images"]]], excused=evaluated)

@@ -43,7 +43,9 @@ def test_the_frontend_keeps_its_contract(case: networks.Case, tmp_path: Path) ->
         lambda folder: tersenet.load(folder, **networks.options(case)),
         tmp_path,
         lambda *arrays: outputs(case, network, arrays),
-        networks.samples(case, network),
+        [networks.samples(case, network)],
+        training=lambda *arrays: outputs(case, networks.learning(network), arrays),
+        excused={"export": "the next test runs it in every runtime"},
     )
     assert model.format == "transformers" and not model.fixed_batch and model.outputs[0].name == "logits"
     assert set(model.graph.state_dict()) >= {name for name, _ in network.named_parameters() if "." in name and "pooler" in name}

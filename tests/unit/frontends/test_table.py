@@ -87,7 +87,7 @@ def test_a_factory_keeps_the_contract(folder):
     def reference(x: np.ndarray) -> np.ndarray:
         return torch.relu(weights(torch.from_numpy(x))).detach().numpy()
 
-    check_frontend(load, "net.py:factory", reference, [np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)])
+    check_frontend(load, "net.py:factory", reference, [[np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)]], training=reference)
 
 
 def test_what_the_users_file_prints_goes_to_stderr(folder, capsys):

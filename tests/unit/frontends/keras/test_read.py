@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tersenet
-from keras_models import floats, made, reference, words
+from keras_models import floats, learning, made, reference, words
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer
 from tersenet.testing.frontend import check_frontend
@@ -67,7 +67,9 @@ def own_layers() -> Any:
 def test_a_layer_of_ones_own_is_converted_by_ones_own_function(ending: str, tmp_path: Path) -> None:
     model, path = own_layers(), tmp_path / f"net{ending}"
     model.save(path)
-    found = check_frontend(lambda source: tersenet.load_keras(source, layers={"Scale": scale}), path, reference(model), [floats(5, 4)])
+    found = check_frontend(
+        lambda source: tersenet.load_keras(source, layers={"Scale": scale}), path, reference(model), [[floats(5, 4)]], training=learning(model)
+    )
     assert "first.factor" in found.graph.state_dict()
     with pytest.raises(ModelError, match=r"'first' is a .*Scale, which is none of Keras's own; .*load_keras"):
         tersenet.load(path)
@@ -85,7 +87,9 @@ def test_a_registered_layer_is_named_with_or_without_its_package(ending: str, ke
     x = keras.Input((5, 4))
     model = keras.Model(x, layers.TimeDistributed(Weighted(2.0))(Weighted(3.0)(Weighted(1.5)(x))))
     model.save(path)
-    check_frontend(lambda source: tersenet.load_keras(source, layers={key: scale}), path, reference(model), [floats(5, 4)])
+    check_frontend(
+        lambda source: tersenet.load_keras(source, layers={key: scale}), path, reference(model), [[floats(5, 4)]], training=learning(model)
+    )
 
 
 def test_a_converter_that_fails_or_returns_something_else(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ def test_load_keras_takes_keras_networks_alone(tmp_path: Path) -> None:
 
 def test_a_network_in_memory() -> None:
     model, inputs = made("residual")
-    found = check_frontend(tersenet.load, model, reference(model), inputs)
+    found = check_frontend(tersenet.load, model, reference(model), [inputs], training=learning(model))
     assert found.name == model.name
     assert [spec.name for spec in found.inputs] == ["image"]
     assert found.inputs[0].layout == "NHWC"
