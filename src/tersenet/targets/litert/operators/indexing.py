@@ -29,10 +29,11 @@ def embedding(low: Lowering, node: fx.Node) -> None:
     low.define(node, Stored(made, identity(len(shape_of(node))), encoding))
 
 
-def _indices(low: Lowering, node: fx.Node, indices: fx.Node) -> int:
-    """Numbers of rows; constant ones are stored as int32, which every kernel takes."""
+def _indices(low: Lowering, node: fx.Node, indices: fx.Node, size: int = 0) -> int:
+    """Numbers of rows; constant ones are stored as int32, which every kernel takes, counted from the first of `size` rows."""
     if is_constant(indices):
-        return low.array(constant(low.module, indices).numpy(), "int32")
+        numbers = constant(low.module, indices).numpy()
+        return low.array(np.where(numbers < 0, numbers + size, numbers), "int32")
     return low.read(node, indices, identity(len(shape_of(indices)))).tensor
 
 
@@ -59,7 +60,7 @@ def index(low: Lowering, node: fx.Node) -> None:
         raise low.refuse(node, "an index by a mask has no fixed shape; use torch.where")
     rank = len(shape_of(source))
     value = low.read(node, source, identity(rank), 0)
-    made = low.like("GATHER", (value.tensor, _indices(low, node, chosen)), value.tensor, shape_of(node), axis=axis)
+    made = low.like("GATHER", (value.tensor, _indices(low, node, chosen, shape_of(source)[axis])), value.tensor, shape_of(node), axis=axis)
     low.define(node, Stored(made, identity(len(shape_of(node))), value.encoding))
 
 
