@@ -36,10 +36,10 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
     if id(value) in seen:
         return
     seen.add(id(value))
-    if hasattr(value, "detach"):  # a tensor
-        value = value.detach().cpu().numpy()
     if isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}"
+    elif hasattr(value, "detach") and not isinstance(value, type):  # a tensor
+        yield from _parts(value.detach().cpu().double().numpy(), seen)
     elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
         yield f"array {value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     elif isinstance(value, Mapping):

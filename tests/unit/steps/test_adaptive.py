@@ -40,7 +40,7 @@ def network() -> Model:
 
 MODEL = network()
 LABELS = MODEL(X).argmax(1)
-LABELLED = Context(data=Data.from_arrays(train=(X[:64], LABELS[:64]), calibration=X[:32], selection=(X[32:], LABELS[32:])))
+LABELLED = Context(data=Data.from_arrays(train=(X[:32], LABELS[:32]), calibration=X[:32], selection=(X[32:], LABELS[32:])))
 UNLABELLED = Context(data=Data.from_arrays(calibration=X))
 
 
