@@ -79,7 +79,8 @@ def measure(results: Results, name: str, case: Case) -> None:
         found = artifacts(small, data, step, work / stage.replace(" ", "-"))
         for target, (artifact, agreement) in found.items():
             scores = evaluate(artifact, judged.evaluation, data.task)
-            row = {**shares, **learning.lost(float_scores, scores, data), "limit": case.limits.get(stage), "agreement_top1": agreement}
+            row = {**shares, **learning.lost(float_scores, scores, data), "agreement_top1": agreement}
+            row |= {"limit": case.limits[stage]} if stage in case.limits else {}
             row |= timed(exported(whole, target, work, "float"), artifact, judged)
             row["packed_times_smaller"] = round((work / f"float{artifact.path.suffix}").stat().st_size / packed_bytes(artifact.path), 2)
             results.put(network=name, stage=stage, target=target, **row)
