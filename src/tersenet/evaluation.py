@@ -11,7 +11,7 @@ import numpy as np
 from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
-from tersenet.errors import DataError, MissingDependencyError
+from tersenet.errors import DataError, MissingDependencyError, ModelError, check_readable
 from tersenet.manifest import beside
 from tersenet.measure.environment import check_conditions
 from tersenet.measure.latency import in_turn, prepared
@@ -70,6 +70,7 @@ def evaluate(
 
 def opened(path: Path, threads: int = 1) -> tuple[Artifact, Target]:
     """A file with its runner; its ports come from the manifest beside it where there is one."""
+    check_readable(path, ModelError)
     known = beside(path) if path.is_file() else None
     if known is None:
         return _loaded(path, table.target_of(path), threads)
@@ -126,6 +127,7 @@ def _facts(artifact: Artifact, target: Target, scores: Scores, data: Data, sampl
         "quality": {"metric": data.task.metric, "value": scores.value, "n": scores.n},
         "peak_memory_bytes": memory.bytes,
         "memory_is": memory.what,
+        **({"notes": list(memory.notes)} if memory.notes else {}),
         "operators": dict(placement.operators) if placement else None,
         "delegated": placement.delegated if placement else None,
         "inputs": [port.to_json() for port in artifact.inputs],

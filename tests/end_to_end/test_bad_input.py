@@ -150,9 +150,22 @@ def locked(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda file, mode: Path(file).name != path.name and real(file, mode))
 
 
-def test_a_name_that_is_too_long(refused_run: Any) -> None:
-    refused_run("x" * 300 + ".pt2", "small.npz", says=("cannot be read",))
-    refused_run("networks.py:small", "x" * 300 + ".npz", says=("cannot be read",))
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("model", [f"{LONG}.pt2", f"{LONG}.py:net", f"{LONG}:net"])
+def test_a_name_of_a_network_that_is_too_long(refused_run: Any, model: str) -> None:
+    refused_run(model, "small.npz", says=("cannot be read: File name too long",))
+
+
+@pytest.mark.parametrize("data", [f"{LONG}.npz", f"{LONG}.py:data"])
+def test_a_name_of_data_that_is_too_long(refused_run: Any, data: str) -> None:
+    refused_run("networks.py:small", data, says=("cannot be read: File name too long",))
+
+
+def test_names_of_other_files_that_are_too_long(refused: Any, refused_run: Any) -> None:
+    refused_run("networks.py:small", "small.npz", "--weights", f"{LONG}.safetensors", says=("cannot be read: File name too long",))
+    refused("measure", f"{LONG}.onnx", "--data", "small.npz", says=("cannot be read: File name too long",))
 
 
 def test_a_length_is_for_transformers(refused_run: Any) -> None:

@@ -92,13 +92,18 @@ def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict
 
 
 def _without_judges(parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]:
-    """Take out of a published train part what its test part holds as well."""
-    if not {"train", "evaluation"} <= parts.keys() or not _overlap(parts["train"], parts["evaluation"]):
+    """Take out of a published train part what its test part holds as well.
+
+    Raises:
+        DataError: that is most of it.
+    """
+    if not {"train", "evaluation"} <= parts.keys() or not (count := _overlap(parts["train"], parts["evaluation"])):
         return parts, []
     train = parts["train"]
-    judges = cuts.also_in(train.inputs, parts["evaluation"].inputs)
-    note = f"{judges.sum()} of {len(train)} train samples left out, for the evaluation part has them too"
-    return {**parts, "train": train[np.flatnonzero(~judges)]}, [note]
+    if 2 * count > len(train):
+        raise DataError(f"{count} of {len(train)} train samples are in the test part too; there must be others to learn from.")
+    left = np.flatnonzero(~cuts.also_in(train.inputs, parts["evaluation"].inputs))
+    return {**parts, "train": train[left]}, [f"{count} of {len(train)} train samples left out, for the evaluation part has them too"]
 
 
 def _check_disjoint(parts: Mapping[str, Part]) -> None:
@@ -114,12 +119,9 @@ def _check_disjoint(parts: Mapping[str, Part]) -> None:
 
 
 def _overlap(part: Part, judge: Part) -> int:
-    """How many samples of a part are in another, beyond what repetitions explain: where few values are possible, they meet by chance."""
-    common = cuts.also_in(part.inputs, judge.inputs)
-    if not common.any():
-        return 0
-    met = cuts.different(part[np.flatnonzero(common)].inputs)
-    return int(common.sum()) if met > cuts.repeated(part.inputs) + cuts.repeated(judge.inputs) else 0
+    """How many samples of a part are in another; none where only a handful of different samples is possible, which cannot but be in both."""
+    common = int(cuts.also_in(part.inputs, judge.inputs).sum())
+    return common if common and cuts.different(judge.inputs) >= cuts.FEWEST else 0
 
 
 def _fitted(name: str, part: Part, task: Task, class_names: Sequence[str]) -> Part:

@@ -96,11 +96,6 @@ def different(inputs: Sequence[np.ndarray]) -> int:
     return len(np.unique(first_copies(inputs)))
 
 
-def repeated(inputs: Sequence[np.ndarray]) -> int:
-    """How many different samples occur more than once."""
-    return int((np.bincount(first_copies(inputs)) > 1).sum())
-
-
 def repeats(inputs: Sequence[np.ndarray]) -> int:
     """How many samples are copies of an earlier one."""
     first = first_copies(inputs)

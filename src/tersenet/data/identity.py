@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -12,35 +13,39 @@ from typing import Any
 
 import numpy as np
 
-PLAIN = (str, bytes, int, float, complex, bool, type(None))
+PLAIN = (str, bytes, int, float, complex, bool, np.generic, type(None))
+# What Python adds to every class.
+UNTOLD = frozenset({"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__"})
 NESTED = (tuple, list, frozenset, set)
 
 
 def identity_of(function: Callable[..., Any]) -> list[str]:
     """Name and SHA-256 of a function's code and of all plain values and functions that it reaches.
 
-    Followed are constants, defaults, closures, globals that the code names, methods' and callable objects' state. Modules count by name and version:
-    what a library's own functions reach is not looked into.
+    Followed are constants, defaults, closures, globals that the code names, what it names of modules of the user's own, classes, and objects'
+    state. Libraries count by name and version: what their functions reach is not looked into.
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
     digest = hashlib.sha256()
-    for part in _parts(function, set()):
+    for part in _parts(function, {}):
         digest.update(part.encode() + b"\0")
     return [name, digest.hexdigest()]
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[str]:
+def _parts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
     if isinstance(value, PLAIN):
         yield f"{type(value).__name__} {value!r}"
         return
     if id(value) in seen:
         return
-    seen.add(id(value))
+    seen[id(value)] = value  # alive, so that no other object takes its number
     if isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}"
     elif hasattr(value, "detach") and not isinstance(value, type):  # a tensor
         yield from _parts(value.detach().cpu().double().numpy(), seen)
-    elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        yield from _parts(value.tolist(), seen)
+    elif isinstance(value, np.ndarray):
         yield f"array {value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     elif isinstance(value, Mapping):
         yield "mapping"
@@ -55,14 +60,13 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
         yield from _called(value, seen)
 
 
-def _called(value: Any, seen: set[int]) -> Iterator[str]:
+def _called(value: Any, seen: dict[int, Any]) -> Iterator[str]:
     """Functions, methods, classes and other objects."""
     if isinstance(value, FunctionType):
         yield f"function {value.__module__}.{value.__qualname__}"
         if not _of_library(value):
             yield from _code(value.__code__)
-            reached = (value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__)
-            for item in (value.__defaults__, value.__kwdefaults__, *_closed_over(value), *reached):
+            for item in (value.__defaults__, value.__kwdefaults__, vars(value), *_reached(value)):
                 yield from _parts(item, seen)
     elif isinstance(value, MethodType):
         yield from _parts(value.__func__, seen)
@@ -70,18 +74,45 @@ def _called(value: Any, seen: set[int]) -> Iterator[str]:
     elif isinstance(value, partial):
         for item in (value.func, value.args, value.keywords):
             yield from _parts(item, seen)
-    elif isinstance(value, type) or not hasattr(value, "__dict__"):
-        yield f"{type(value).__qualname__} {getattr(value, '__qualname__', '')}"
+    elif isinstance(value, type):
+        yield f"class {value.__module__}.{value.__qualname__}"
+        if not _of_library(value):
+            yield from _parts({name: item for name, item in vars(value).items() if name not in UNTOLD}, seen)
     else:
-        yield f"object {type(value).__module__}.{type(value).__qualname__}"
-        yield from _parts(type(value).__call__ if callable(value) else None, seen)
-        yield from _parts(vars(value), seen)
+        yield from _parts(type(value), seen)
+        yield from _state(value, seen)
 
 
-def _of_library(function: FunctionType) -> bool:
-    """Its module is Python's or an installed package's."""
-    top = (function.__module__ or "").partition(".")[0]
-    return top in sys.stdlib_module_names - {"__main__"} or "site-packages" in function.__code__.co_filename
+def _state(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+    """What an object holds, in its attributes or as it would be pickled."""
+    slots = [name for kind in type(value).__mro__ for name in _names_of_slots(kind)]
+    if slots or hasattr(value, "__dict__"):
+        held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+        yield from _parts({**held, **getattr(value, "__dict__", {})}, seen)
+        return
+    with suppress(Exception):  # what cannot be pickled is known by its class alone
+        yield hashlib.sha256(pickle.dumps(value, 4)).hexdigest()
+
+
+def _names_of_slots(kind: type) -> Sequence[str]:
+    slots = kind.__dict__.get("__slots__", ())
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _of_library(value: Any) -> bool:
+    """The module of a function or a class is Python's or an installed package's."""
+    name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    return name.partition(".")[0] in sys.stdlib_module_names - {"__main__"} or "site-packages" in file
+
+
+def _reached(function: FunctionType) -> Iterator[Any]:
+    """What it closes over, globals that the code names, and what it names of modules of the user's own."""
+    names = _names(function.__code__)
+    for value in (*_closed_over(function), *(function.__globals__.get(name) for name in names)):
+        yield value
+        if isinstance(value, ModuleType) and not _of_library(value):
+            yield from (getattr(value, inner) for inner in names if hasattr(value, inner))
 
 
 def _closed_over(function: FunctionType) -> Iterator[Any]:

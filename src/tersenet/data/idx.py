@@ -13,7 +13,7 @@ from tersenet.data.assembly import assemble
 from tersenet.data.parts import Data
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, read_part
-from tersenet.errors import DataError
+from tersenet.errors import DataError, check_readable
 
 # third byte of the file -> what it holds, big-endian
 NUMBERS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -26,6 +26,7 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         DataError: not an IDX file, truncated, longer than its header says, or unreadable.
     """
+    check_readable(path, DataError)
     try:
         size = path.stat().st_size
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

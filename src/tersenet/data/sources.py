@@ -103,6 +103,7 @@ def _read(source: str, asked: _Asked) -> Data:
         saved = "save its parquet file and name that (file.parquet:text,label), or write file.py:name"
         raise DataError(f"{source}: data are not fetched from the hub; {saved}.")
     if ".py:" in source:
+        check_readable(Path(source.rpartition(":")[0]), DataError)
         return _function(source)
     file, columns = tables.named_columns(source)
     path = Path(file)

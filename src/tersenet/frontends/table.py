@@ -63,6 +63,10 @@ def load(
     """
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
     from_hub = isinstance(source, str) and source.startswith("hf:")
+    if isinstance(source, str | Path) and not from_hub:
+        check_readable(Path(str(source).rpartition(":")[0] if is_reference(source) else source), ModelError)
+    if weights:
+        check_readable(Path(weights), ModelError)
     if is_reference(source) and not from_hub and not Path(source).exists():
         if length:
             raise ModelError(WITHOUT_LENGTH)
@@ -119,7 +123,6 @@ def _from_python(reference: str, reading: Reading) -> Model:
 
 def _check_file(path: Path, reading: Reading) -> None:
     """A clear error for a file that is missing, for one that another tool converts, and for a folder that is no network."""
-    check_readable(path, ModelError)
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=3)

@@ -70,8 +70,8 @@ def peak_memory(
         return Memory(*own)
     try:
         return Memory(growth(path, arrays, runner, requires, threads, limit_seconds), GROWTH)
-    except TersenetError as error:  # the file is well, and all else that is known of it is worth keeping
-        return Memory(None, None, (str(error),))
+    except (TersenetError, OSError) as error:  # the file is well, and all else that is known of it is worth keeping
+        return Memory(None, None, (str(error) if isinstance(error, TersenetError) else f"the memory of {path.name} could not be measured: {error}",))
 
 
 def growth(
@@ -98,10 +98,10 @@ def _run_child(spec: Path, path: Path, limit_seconds: float) -> None:
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_seconds, check=False)
     except subprocess.TimeoutExpired as error:
-        raise TersenetError(f"the memory of {path} could not be measured: loading and running it took over {limit_seconds:g} s.") from error
+        raise TersenetError(f"the memory of {path.name} could not be measured: loading and running it took over {limit_seconds:g} s.") from error
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise TersenetError(f"the memory of {path} could not be measured: its process ended with code {done.returncode} ({last}).")
+        raise TersenetError(f"the memory of {path.name} could not be measured: its process ended with code {done.returncode} ({last}).")
 
 
 def measure(spec_path: Path) -> None:

@@ -284,6 +284,8 @@ def test_copies_within_a_part_hide_no_leak() -> None:
     calibration = np.concatenate([np.repeat(x[:1], 60, axis=0), x[50:]])
     with pytest.raises(DataError, match="50 of 110 calibration samples overlap"):
         Data.from_arrays(calibration=calibration, evaluation=(x[50:], classes(50)))
+    with pytest.raises(DataError, match="200 of 200 calibration samples overlap"):
+        Data.from_arrays(calibration=np.concatenate([x, x]), evaluation=(x, classes(100)))
 
 
 def test_data_that_repeat_themselves_are_not_called_overlapping() -> None:

@@ -299,6 +299,9 @@ def test_a_published_train_part_is_left_without_what_its_test_part_holds(tmp_pat
     data = load(tmp_path / "leak.npz")
     assert sum(len(part) for name, part in data.parts() if name != "evaluation") == 60
     assert "20 of 80 train samples left out, for the evaluation part has them too" in data.notes
+    np.savez(tmp_path / "all.npz", x_train=np.concatenate([x, x]), y_train=np.concatenate([y, y]), x_test=x, y_test=y)
+    with pytest.raises(DataError, match="200 of 200 train samples are in the test part too"):
+        load(tmp_path / "all.npz")
     np.savez(tmp_path / "own.npz", x_calibration=x[:80], x_test=x[60:], y_test=y[60:])
     with pytest.raises(DataError, match="20 of 80 calibration samples overlap the evaluation part"):
         load(tmp_path / "own.npz")

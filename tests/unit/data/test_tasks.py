@@ -1,5 +1,6 @@
 """What outputs are judged by."""
 
+import importlib
 import pickle
 from functools import partial
 from math import inf
@@ -175,6 +176,44 @@ def _closed(weight: float):
 def test_metrics_over_other_values_are_others(one, other) -> None:
     identities = [Task.own(function, "shift", "higher").identity() for function in (one, other)]
     assert identities[0] != identities[1] and identities[0] == Task.own(one, "shift", "higher").identity()
+
+
+class Held:
+    weight = 0.1
+    __slots__ = ("own",)
+
+    def __init__(self, own: float = 1.0) -> None:
+        self.own = own
+
+    def helped(self) -> float:
+        return self.weight * self.own
+
+    def __call__(self, outputs, labels) -> float:
+        return self.helped()
+
+
+def test_a_metric_that_is_an_object_is_known_by_its_class_and_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(own: float = 1.0) -> list[str]:
+        return Task.own(Held(own), "held", "higher").identity()
+
+    first = identity()
+    assert identity() == first and identity(2.0) != first
+    monkeypatch.setattr(Held, "weight", 0.2)
+    second = identity()
+    assert second != first
+    monkeypatch.setattr(Held, "helped", lambda self: 0.0)
+    assert identity() not in (first, second)
+
+
+def test_a_metric_in_a_module_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "users_helper.py").write_text("K = 1.0\ndef h(x):\n    return x * K\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    helper = importlib.import_module("users_helper")
+    task = Task.own(lambda outputs, labels: helper.h(1.0), "helped", "higher")
+    before = task.identity()
+    assert task.identity() == before
+    monkeypatch.setattr(helper, "K", 2.0)
+    assert task.identity() != before
 
 
 @pytest.mark.parametrize(("name", "value"), [("SHIFT", 5.0), ("TABLE", np.ones(3)), ("helped", lambda outputs, labels: 1.0)])

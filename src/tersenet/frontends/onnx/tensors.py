@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tersenet.errors import ModelError
+from tersenet.errors import ModelError, check_readable
 from tersenet.frontends.mapping import mapped
 from tersenet.schemes import Encoding
 
@@ -91,6 +91,7 @@ class Folder:
         file = (folder / location).resolve()
         if not location or not file.is_relative_to(folder):
             raise ModelError(f"the tensor {name} lies in {location[:100]!r}, outside the file's own folder; only what is inside it is read.")
+        check_readable(file, ModelError)
         if not file.is_file():
             raise ModelError(f"the tensor {name} lies in {location[:100]!r}, which is missing; put it beside the file.")
         offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", str(needed)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tersenet.errors import ModelError, UntrustedError
+from tersenet.errors import ModelError, UntrustedError, check_readable
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -139,6 +139,7 @@ def _refuse_pickles(folder: Path, trust: bool) -> None:
 
 def _sizes(path: Path) -> Iterator[int]:
     """The number of elements of each tensor, of the header alone (https://github.com/huggingface/safetensors, "Format")."""
+    check_readable(path, ModelError)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
