@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -84,14 +83,16 @@ def _called(value: Any, seen: dict[int, Any]) -> Iterator[str]:
 
 
 def _state(value: Any, seen: dict[int, Any]) -> Iterator[str]:
-    """What an object holds, in its attributes or as it would be pickled."""
+    """What an object holds, in its attributes or in what it would be made of again."""
     slots = [name for kind in type(value).__mro__ for name in _names_of_slots(kind)]
     if slots or hasattr(value, "__dict__"):
         held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
         yield from _parts({**held, **getattr(value, "__dict__", {})}, seen)
         return
-    with suppress(Exception):  # what cannot be pickled is known by its class alone
-        yield hashlib.sha256(pickle.dumps(value, 4)).hexdigest()
+    made: Any = ()
+    with suppress(Exception):  # what cannot be made again is known by its class alone
+        made = value.__reduce_ex__(4)
+    yield from _parts(made[1:3] if isinstance(made, tuple) else made, seen)
 
 
 def _names_of_slots(kind: type) -> Sequence[str]:

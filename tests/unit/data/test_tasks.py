@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+from fractions import Fraction
 from functools import partial
 from math import inf
 
@@ -158,7 +159,7 @@ class Weighed:
         return self.weight
 
 
-def _closed(weight: float):
+def _closed(weight):
     return lambda outputs, labels: weight
 
 
@@ -170,8 +171,11 @@ def _closed(weight: float):
         (Weighed(0.1).__call__, Weighed(0.2).__call__),
         (partial(helped, labels=1), partial(helped, labels=2)),
         (lambda outputs, labels, weight=1: weight, lambda outputs, labels, weight=2: weight),
+        (_closed(range(3)), _closed(range(4))),
+        (_closed(Fraction(1, 3)), _closed(Fraction(2, 3))),
+        (_closed(np.float32(0.5)), _closed(np.float32(0.6))),
     ],
-    ids=["closure", "object", "method", "partial", "default"],
+    ids=["closure", "object", "method", "partial", "default", "range", "fraction", "number"],
 )
 def test_metrics_over_other_values_are_others(one, other) -> None:
     identities = [Task.own(function, "shift", "higher").identity() for function in (one, other)]
