@@ -77,18 +77,26 @@ def also_in(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarra
     Checksums find the candidates and their bytes decide, so that large parts cost one pass.
 
     Args:
-        one, other: the inputs of each part, (n, ...) arrays; compared in the dtype of `other`.
+        one, other: the inputs of each part, (n, ...) arrays; floats are compared in the shorter of their types, all else in that of `other`.
     """
     found = np.zeros(len(one[0]), bool)
     if len(one) != len(other) or any(a.shape[1:] != b.shape[1:] for a, b in zip(one, other, strict=True)):
         return found
-    one = [a if a.dtype == b.dtype or b.dtype.kind == "O" else a.astype(b.dtype) for a, b in zip(one, other, strict=True)]
+    one, other = zip(*(_of_one_type(a, b) for a, b in zip(one, other, strict=True)), strict=True)
     left, right = _checksums(one), _checksums(other)
     suspects = np.flatnonzero(np.isin(left, right))
     if len(suspects):
         known = {_row(other, int(index)) for index in np.flatnonzero(np.isin(right, left))}
         found[suspects] = [_row(one, int(index)) in known for index in suspects]
     return found
+
+
+def _of_one_type(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if one.dtype == other.dtype or other.dtype.kind == "O":
+        return one, other
+    shorter = one.dtype.kind == other.dtype.kind == "f" and one.dtype.itemsize < other.dtype.itemsize
+    kind = one.dtype if shorter else other.dtype
+    return one.astype(kind), other.astype(kind)
 
 
 def different(inputs: Sequence[np.ndarray]) -> int:

@@ -26,8 +26,9 @@ def identity_of(function: Callable[..., Any]) -> list[str]:
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
     digest = hashlib.sha256()
-    for part in _parts(function, {}):
-        digest.update(part.encode() + b"\0")
+    with suppress(RecursionError):  # what lies deeper than Python goes is not looked into
+        for part in _parts(function, {}):
+            digest.update(part.encode() + b"\0")
     return [name, digest.hexdigest()]
 
 
@@ -104,7 +105,7 @@ def _of_library(value: Any) -> bool:
     """The module of a function or a class is Python's or an installed package's."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return name.partition(".")[0] in sys.stdlib_module_names - {"__main__"} or "site-packages" in file
+    return name.partition(".")[0] in (sys.stdlib_module_names | {"tersenet"}) - {"__main__"} or "site-packages" in file
 
 
 def _reached(function: FunctionType) -> Iterator[Any]:

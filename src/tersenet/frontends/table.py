@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def load(
         check_readable(Path(str(source).rpartition(":")[0] if is_reference(source) else source), ModelError)
     if weights:
         check_readable(Path(weights), ModelError)
-    if is_reference(source) and not from_hub and not Path(source).exists():
+    if is_reference(source) and not from_hub and not os.path.exists(source):
         if length:
             raise ModelError(WITHOUT_LENGTH)
         return _from_python(source, reading)
