@@ -71,15 +71,8 @@ def peak_memory(
     try:
         return Memory(growth(path, arrays, runner, requires, threads, limit_seconds), GROWTH)
     except (TersenetError, OSError) as error:  # the file is well, and all else that is known of it is worth keeping
-        return Memory(
-            None,
-            None,
-            (
-                str(error)
-                if isinstance(error, TersenetError)
-                else f"the memory of {path.name} could not be measured: {getattr(error, 'strerror', error)}",
-            ),
-        )
+        why = str(error) if isinstance(error, TersenetError) else f"the memory of {path.name} could not be measured: {error.strerror}"
+        return Memory(None, None, (why,))
 
 
 def growth(
