@@ -35,7 +35,7 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 50_000
 SEEDS = (0, 1)
 TARGETS = ("onnxruntime", "litert")
-TRAINING = tersenet.Training(**learning.RESNET, learning_rate=0.02, epochs=EPOCHS)
+TRAINING = tersenet.Training(**learning.RESNET32, learning_rate=0.02, epochs=EPOCHS)
 LEARN = tersenet.Train(TRAINING)
 STEPS: dict[str, tuple[Step, ...]] = {
     "float": (LEARN,),

@@ -61,8 +61,8 @@ CASES: Mapping[str, Case] = {
     "resnet32": Case(
         lambda: files.loaded("resnet32"),
         learning.cifar,
-        {**learning.RESNET, "learning_rate": 0.02},
-        {"epochs": 3, "learning_rate": 0.01},
+        {**learning.RESNET32, "learning_rate": 0.02},
+        {"epochs": 3, "learning_rate": 0.01, "precision": "float32"},
         {"weights": "int4"},
         limit=0.7,
     ),

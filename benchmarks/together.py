@@ -104,9 +104,9 @@ def artifacts(model: Model, data: Data, step: Step | None, folder: Path) -> dict
 
 def resnet32() -> Case:
     """Half of the multiply-accumulates gone: He et al. 2016 have a ResNet-20, of 0.59 of them, trail by 1.2 points."""
-    training = {**learning.RESNET, "learning_rate": 0.02}
+    training = {**learning.RESNET32, "learning_rate": 0.02}
     smaller = [Prune(macs=0.5, criterion="taylor"), Distill(teacher="teacher", training={**training, "learning_rate": 0.05, "epochs": 6})]
-    integers = {"epochs": 2, "learning_rate": 0.005}
+    integers = {"epochs": 2, "learning_rate": 0.005, "precision": "float32"}
     return Case(partial(files.loaded, "resnet32"), learning.cifar, training, smaller, integers, {"pruned": 1.5, "integers": 1.8})
 
 

@@ -25,6 +25,8 @@ SIGNED = Preparation(1 / 127.5, (1.0,), stored="NHWC", layout="NHWC")
 PIXELS = Preparation(1.0, stored="NHWC", layout="NHWC", dtype="float32")
 # As He et al. 2016 train these networks, for fewer epochs and from published weights.
 RESNET = {"batch_size": 128, "optimizer": "sgd", "momentum": 0.9, "nesterov": True, "l2": 5e-4, "augmentation": ("flip", "crop:4")}
+# ResNet-32 in mixed precision: half of the time where the processor multiplies bfloat16; trainings with simulated integers stay in float32.
+RESNET32 = {**RESNET, "precision": "bf16"}
 
 
 def cifar(preparation: Preparation = NORMALIZED, samples: int = 50_000, seed: int = 0, size: int = 32) -> Data:
