@@ -33,7 +33,7 @@ from tersenet.recipe import Recipe, find_recipe
 from tersenet.record import ArtifactRecord, DataRecord, ModelRecord, Report, TrailEntry
 from tersenet.report import html
 from tersenet.report.advice import advised
-from tersenet.step import Change, Context, Step, StepResult
+from tersenet.step import Change, Context, Step, StepResult, check_options
 from tersenet.steps.table import step_from_json
 from tersenet.store import Run, claim, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
@@ -57,7 +57,7 @@ class Settings:
     """
 
     options: ExportOptions = field(default_factory=ExportOptions)
-    weights: str | None = None
+    weights: str | Path | None = None
     trust: bool = False
     length: int = 0
     seed: int = 0
@@ -67,6 +67,7 @@ class Settings:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
+        check_options(self, "settings")
         check_conditions(self.threads, self.seed)
 
 

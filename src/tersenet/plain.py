@@ -69,15 +69,20 @@ def from_plain(cls: type[T], record: Any, where: str = "record") -> T:
     return cls(**values)
 
 
-def check_fields(value: Any, where: str) -> None:
+def check_fields(value: Any, where: str, kind: type[InputError] = InputError) -> None:
     """Hold the fields of a dataclass that somebody has made to their types, as `from_plain` does.
 
     Raises:
-        InputError: a value has another type than it must have.
+        InputError: a value has another type than it must have; it is of the kind that is asked for.
     """
     hints = typing.get_type_hints(type(value))
-    for entry in fields(value):
-        _checked(hints[entry.name], getattr(value, entry.name), f"{where}.{entry.name}")
+    try:
+        for entry in fields(value):
+            _checked(hints[entry.name], getattr(value, entry.name), f"{where}.{entry.name}")
+    except kind:
+        raise
+    except InputError as error:
+        raise kind(str(error)) from error
 
 
 def _key(entry: Field[Any]) -> Any:

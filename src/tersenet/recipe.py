@@ -31,6 +31,8 @@ class Recipe:
     steps: tuple[Step, ...]
 
     def __init__(self, steps: Iterable[Step]) -> None:
+        if not isinstance(steps, Iterable):
+            raise RecipeError(f"a recipe is a list of steps such as tersenet.Quantize(), got {type(steps).__name__}.")
         object.__setattr__(self, "steps", tuple(steps))
         for step in self.steps:
             if not isinstance(step, Step):

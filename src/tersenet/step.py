@@ -152,12 +152,7 @@ def check_options(value: Any, where: str) -> None:
     Raises:
         RecipeError: one has another type than it must have.
     """
-    try:
-        check_fields(value, where)
-    except RecipeError:
-        raise
-    except InputError as error:
-        raise RecipeError(str(error)) from error
+    check_fields(value, where, RecipeError)
 
 
 @dataclass(frozen=True)

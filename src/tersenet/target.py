@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tersenet.errors import DataError, InputError, ModelError, RecipeError, unknown
+from tersenet.plain import check_fields
 from tersenet.tensors import Port
 
 if TYPE_CHECKING:  # an exporter sees the graph; whoever only runs a file must not need torch
@@ -46,6 +47,7 @@ class ExportOptions:
     inside: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "options of a file")
         if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= LARGEST_BATCH:
             raise InputError(f"a file's batch must be a whole number from 1 to {LARGEST_BATCH}, got {self.batch!r}.")
         if self.layout not in ("", "NHWC", "NCHW"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,8 @@ def assemble(
         if [array.dtype == np.uint8 for array in found.inputs] != [array.dtype == np.uint8 for array in first.inputs]:
             raise DataError(f"inputs must be uint8 in every part or in none, or their scales would differ; {part} differs.")
     labels = [None if part.labels is None else plain(part.labels) for part in parts.values()]
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        raise DataError(f"class names must be a list of names, got {class_names!r}.")
     class_names = tuple(str(entry) for entry in class_names) or names_of(labels)
     judged = task_of(task, next((found for found in labels if found is not None), None))
     ways = _preparations(preparation, first)
@@ -141,6 +143,8 @@ def _preparations(preparation: Any, part: Part) -> tuple[Preparation, ...]:
             known = ", ".join(part.names) or "not named (give them as a dict)"
             raise DataError(f"preparations are given for {', '.join(strangers)}; the inputs are {known}.")
         return tuple(preparation.get(name, Preparation()) for name in part.names)
+    if not isinstance(preparation, Sequence):
+        raise DataError(f"a preparation must be a tersenet.Preparation, or a tuple or dict of them, got {type(preparation).__name__}.")
     ways = tuple(preparation)
     if len(ways) != count or not all(isinstance(way, Preparation) for way in ways):
         raise DataError(f"{count} preparations are needed, one for each input, got {len(ways)}.")

@@ -44,6 +44,13 @@ class Data:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for part, found in self.parts():
+            if not isinstance(found, Part):
+                raise DataError(f"{part} must be a Part of samples, got {type(found).__name__}; arrays go through Data.from_arrays.")
+        if not isinstance(self.task, Task) or not isinstance(self.name, str):
+            raise DataError(f"data have a tersenet.Task and a name, got {type(self.task).__name__} and {type(self.name).__name__}.")
+
     @classmethod
     def from_arrays(
         cls,

@@ -13,7 +13,7 @@ from tersenet.data.picture import Picture
 from tersenet.data.sound import Sound
 from tersenet.data.text import Text
 from tersenet.errors import DataError, unknown
-from tersenet.plain import from_plain
+from tersenet.plain import check_fields, from_plain
 
 # What was done before there were numbers: kind, as records name it -> its class.
 DECODERS = {"picture": Picture, "text": Text, "sound": Sound}
@@ -50,12 +50,15 @@ class Preparation:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             value = getattr(self, name)
-            numbers = tuple(float(entry) for entry in value) if isinstance(value, Sequence | np.ndarray) else (float(value),)
+            numbers = _numbers(value, name)
             if not all(isfinite(number) for number in numbers) or (name == "std" and min(numbers, default=1.0) <= 0):
                 raise DataError(f"a preparation's {name} must be finite{' and positive' if name == 'std' else ''}, got {value}.")
             object.__setattr__(self, name, numbers)
-        if self.scale is not None and not (isfinite(self.scale) and self.scale > 0):
-            raise DataError(f"a preparation's scale must be finite and positive, got {self.scale}.")
+        if self.scale is not None:
+            object.__setattr__(self, "scale", _numbers((self.scale,), "scale")[0])
+            if not (isfinite(self.scale) and self.scale > 0):
+                raise DataError(f"a preparation's scale must be finite and positive, got {self.scale}.")
+        check_fields(self, "preparation", DataError)
         for letters in (self.stored, self.layout):
             if letters and (letters[0] != "N" or len(set(letters)) != len(letters) or not letters.isupper()):
                 raise DataError(f"a layout has one capital letter for each axis, N (the batch) first, as NHWC; got {letters!r}.")
@@ -122,6 +125,13 @@ class Preparation:
                 raise DataError(unknown("field of a preparation", key, known))
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
         return cls(**{**values, "decoded": _decoder(record.get("decoded"))})
+
+
+def _numbers(value: Any, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(entry) for entry in value) if isinstance(value, Sequence | np.ndarray) else (float(value),)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a preparation's {name} must be a number, or one for each channel, got {value!r}.") from error
 
 
 def _decoder(record: Any) -> Picture | Text | Sound | None:

@@ -62,6 +62,7 @@ def load(
         ModelError: the source cannot be read, or the network cannot be traced.
         UntrustedError: reading the file would run code that came with it.
     """
+    _check_given(weights, name, dynamic)
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
     from_hub = isinstance(source, str) and source.startswith("hf:")
     if isinstance(source, str | Path) and not from_hub:
@@ -87,6 +88,17 @@ def load(
     if isinstance(source, Path):
         raise ModelError(f"{source} is of no format that is known by its ending; a network is {KNOWN}.")
     raise ModelError(f"a network is {KNOWN}; got {type(source).__name__}.")
+
+
+def _check_given(weights: Any, name: Any, dynamic: Any) -> None:
+    """Refuse arguments of another type than `load` takes."""
+    if not isinstance(weights, str | Path | None):
+        raise ModelError(f"weights must be the path of a file, got {type(weights).__name__}.")
+    if not isinstance(name, str | None):
+        raise ModelError(f"the name of a network must be text, got {type(name).__name__}.")
+    axes = dynamic.values() if isinstance(dynamic, Mapping) else [] if dynamic is None else [dynamic]
+    if not all(isinstance(found, Mapping) and all(isinstance(axis, int) for axis in found) for found in axes):
+        raise ModelError(f"dynamic must name the open axes of inputs, as {{'input': {{1: 'words'}}}}, got {dynamic!r}.")
 
 
 def _as_given(model: Model, reading: Reading) -> Model:
