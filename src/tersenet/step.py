@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tersenet.errors import DataError, InputError, RecipeError, TersenetError, unknown
+from tersenet.errors import DataError, RecipeError, TersenetError, unknown
 from tersenet.plain import check_fields
 from tersenet.progress import Progress, silent
 

@@ -35,10 +35,13 @@ def identity_of(function: Callable[..., Any]) -> list[str]:
 def _parts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
     if isinstance(value, PLAIN):
         yield f"{type(value).__name__} {value!r}"
-        return
-    if id(value) in seen:
+    if type(value) in PLAIN or id(value) in seen:
         return
     seen[id(value)] = value  # alive, so that no other object takes its number
+    if isinstance(value, (*PLAIN, Mapping, *NESTED)) and not _of_library(type(value)):  # a list, a number or the like, with more to it
+        yield from _parts((type(value), getattr(value, "__dict__", {})), seen)
+    if isinstance(value, PLAIN):
+        return
     if isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}"
     elif hasattr(value, "detach") and not isinstance(value, type):  # a tensor
@@ -74,10 +77,14 @@ def _called(value: Any, seen: dict[int, Any]) -> Iterator[str]:
     elif isinstance(value, partial):
         for item in (value.func, value.args, value.keywords):
             yield from _parts(item, seen)
+    elif isinstance(value, staticmethod | classmethod):
+        yield from _parts(value.__func__, seen)
+    elif isinstance(value, property):
+        yield from _parts((value.fget, value.fset), seen)
     elif isinstance(value, type):
         yield f"class {value.__module__}.{value.__qualname__}"
-        if not _of_library(value):
-            yield from _parts({name: item for name, item in vars(value).items() if name not in UNTOLD}, seen)
+        for kind in (kind for kind in value.__mro__ if not _of_library(kind)):
+            yield from _parts({name: item for name, item in vars(kind).items() if name not in UNTOLD}, seen)
     else:
         yield from _parts(type(value), seen)
         yield from _state(value, seen)

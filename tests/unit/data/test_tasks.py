@@ -209,6 +209,37 @@ def test_a_metric_that_is_an_object_is_known_by_its_class_and_its_slots(monkeypa
     assert identity() not in (first, second)
 
 
+class Inherits(Held):
+    @staticmethod
+    def at_rest() -> float:
+        return 0.1
+
+    @property
+    def moved(self) -> float:
+        return 0.1
+
+
+class Named(dict[str, float]):
+    def __call__(self, outputs, labels) -> float:
+        return self["weight"]
+
+
+@pytest.mark.parametrize(("kind", "member"), [(Held, "weight"), (Held, "helped"), (Inherits, "at_rest"), (Inherits, "moved")])
+def test_a_metric_is_known_by_what_its_class_inherits_and_by_members_of_every_kind(monkeypatch: pytest.MonkeyPatch, kind: type, member: str) -> None:
+    before = Task.own(Inherits(), "held", "higher").identity()
+    assert Task.own(Inherits(), "held", "higher").identity() == before
+    others = {"weight": 0.2, "helped": lambda self: 0.0, "at_rest": staticmethod(lambda: 0.2), "moved": property(lambda self: 0.2)}
+    monkeypatch.setattr(kind, member, others[member])
+    assert Task.own(Inherits(), "held", "higher").identity() != before
+
+
+def test_a_metric_that_is_a_dict_is_known_by_its_class_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Task.own(Named(weight=1.0), "named", "higher").identity()
+    assert Task.own(Named(weight=1.0), "named", "higher").identity() == before != Task.own(Named(weight=2.0), "named", "higher").identity()
+    monkeypatch.setattr(Named, "__call__", lambda self, outputs, labels: 0.0)
+    assert Task.own(Named(weight=1.0), "named", "higher").identity() != before
+
+
 def test_a_metric_in_a_module_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     (tmp_path / "users_helper.py").write_text("K = 1.0\ndef h(x):\n    return x * K\n")
     monkeypatch.syspath_prepend(tmp_path)
