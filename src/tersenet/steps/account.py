@@ -17,6 +17,7 @@ from tersenet.model import Model
 from tersenet.numerics.affine import quantize
 from tersenet.plan import QuantizationPlan
 from tersenet.step import Change
+from tersenet.words import several
 
 if TYPE_CHECKING:
     from tersenet.steps.quantize import Quantize
@@ -35,9 +36,9 @@ def changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[C
     for plan in plans:
         serves = ", ".join(plan.serves)
         alone = [unit for unit in plan.units.values() if unit.dynamic]
-        counts = f"{len(plan.units) - len(alone)} operators in integers, {len(plan.values)} quantized values"
-        weights = f"{len(alone)} operators with weights alone in integers, " if alone else ""
-        yield Change(serves, f"{counts}, {weights}{len(plan.float_operators)} operators in float")
+        counts = f"{several(len(plan.units) - len(alone), 'operator')} in integers, {several(len(plan.values), 'quantized value')}"
+        weights = f"{several(len(alone), 'operator')} with weights alone in integers, " if alone else ""
+        yield Change(serves, f"{counts}, {weights}{several(len(plan.float_operators), 'operator')} in float")
         if plan.offsets:
             yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
         for unit in alone:

@@ -27,6 +27,7 @@ from tersenet.training.distillation import distilled
 from tersenet.training.loop import Judge, Outcome
 from tersenet.training.objective import Objective
 from tersenet.training.tuning import judge_on, tuned
+from tersenet.words import several
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _changed(how: AwareTraining, outcome: Outcome, context: Context, joint: Join
     metric = context.data.task.metric if context.data is not None else ""
     best = f"; kept: epoch {outcome.best_epoch}" + (f", {metric} {judged:.4g} on the selection part, simulated" if judged is not None else "")
     ways = {"steps": "grids learned with them", "moving": "ranges of values moved with them", "fixed": "ranges of values stayed"}
-    epochs = f"{len(outcome.history)} epochs of {how.optimizer} with simulated integers, {ways[how.learn]}"
+    epochs = f"{several(len(outcome.history), 'epoch')} of {how.optimizer} with simulated integers, {ways[how.learn]}"
     yield Change("weights", f"{epochs}, loss {first.loss:.4g} to {last.loss:.4g}{best}")
     if len(joint.plan.serves) > 1:
         yield Change("one network for all", f"{', '.join(joint.plan.serves)} share what was learned")

@@ -11,6 +11,7 @@ from tersenet.steps.schedule import Round, within
 from tersenet.training.hooks import Hook
 from tersenet.training.options import Training
 from tersenet.training.tuning import tuned
+from tersenet.words import several
 
 
 def fine_tuned(model: Model, context: Context, step: Step, training: Training, part: Round, hooks: Sequence[Hook] = ()) -> tuple[Model, Change]:
@@ -32,5 +33,5 @@ def fine_tuned(model: Model, context: Context, step: Step, training: Training, p
     metric = context.data.task.metric if context.data is not None else ""
     judged = f", {metric} {best.metric:.4g} on the selection part" if best.metric is not None else ""
     losses = f"loss {outcome.history[0].loss:.4g} to {outcome.history[-1].loss:.4g}"
-    why = f"{len(outcome.history)} epochs of {how.optimizer}, {losses}; kept: epoch {best.epoch}{judged}"
+    why = f"{several(len(outcome.history), 'epoch')} of {how.optimizer}, {losses}; kept: epoch {best.epoch}{judged}"
     return learned, Change(f"weights, {label}" if label else "weights", why)

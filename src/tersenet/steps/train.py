@@ -15,6 +15,7 @@ from tersenet.training.loop import Outcome
 from tersenet.training.objective import Loss, objective_for
 from tersenet.training.options import Training, read_training
 from tersenet.training.tuning import tuned
+from tersenet.words import several
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _weights(step: Train, outcome: Outcome, context: Context) -> Iterator[Change
     judged = next((entry.metric for entry in outcome.history if entry.epoch == outcome.best_epoch), None)
     metric = context.data.task.metric if context.data is not None else ""
     best = f"; kept: epoch {outcome.best_epoch}" + (f", {metric} {judged:.4g} on the selection part" if judged is not None else "")
-    epochs = f"{len(outcome.history)} epochs of {step.training.optimizer} from {start}"
+    epochs = f"{several(len(outcome.history), 'epoch')} of {step.training.optimizer} from {start}"
     yield Change("weights", f"{epochs}, loss {first.loss:.4g} to {last.loss:.4g}{best}")
 
 

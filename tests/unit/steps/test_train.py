@@ -29,7 +29,7 @@ def test_it_says_what_it_did() -> None:
     result = ONCE.apply(MODEL, Context((), _data()))
     (change,) = result.changed
     assert change.what == "weights"
-    assert change.why.startswith("1 epochs of adam from the weights that were there, loss ")
+    assert change.why.startswith("1 epoch of adam from the weights that were there, loss ")
     assert "kept: epoch 1, accuracy 0." in change.why
     assert result.skipped == ()
 

@@ -19,6 +19,7 @@ from tersenet.targets.executorch.delegate import compile_program
 from tersenet.targets.executorch.lower import border_grids, inner_values, lowered
 from tersenet.targets.executorch.program import read_program
 from tersenet.tensors import Port, TensorSpec
+from tersenet.words import several
 
 
 class ExecuTorchExporter:
@@ -88,7 +89,9 @@ def _notes(data: bytes, model: Model, options: ExportOptions, integer_io: bool, 
     notes = []
     if program.kernels:
         names = ", ".join(sorted({name.removeprefix("aten::") for name in program.kernels}))
-        notes.append(f"XNNPACK took {program.delegated} operators in {len(program.delegates)} parts; on portable kernels run: {names}.")
+        notes.append(
+            f"XNNPACK took {several(program.delegated, 'operator')} in {several(len(program.delegates), 'part')}; on portable kernels run: {names}."
+        )
     if integer_io:
         for port in (*ports[0], *ports[1]):
             if port.dtype == "float32":
