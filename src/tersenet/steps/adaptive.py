@@ -122,7 +122,7 @@ def adapted(found: Dependencies, cuts: Cuts, goal: Goal, context: Context, step:
         taken = order[:count]
         for choice in order[:count][::-1]:  # what a large cut, taken last, has made needless comes back, whole or in part
             others = [other for other in taken if other.group != choice.group]
-            milder = [[other] for other in choices if other.group == choice.group and other.harm < choice.harm]
+            milder = [[each] for each in choices if each.group == choice.group and len(each.units) < len(choice.units) and each.harm <= choice.harm]
             ways = [[], *sorted(milder, key=lambda way: way[0].harm)]
             taken = next(([*others, *way] for way in ways if reached([*others, *way])), taken) if choice in taken else taken
     else:
