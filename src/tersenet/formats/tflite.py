@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tersenet.errors import ModelError
+from tersenet.formats.tflite_sparsity import Sparsity, packed, read_table, unpacked, write_table
 from tersenet.formats.tflite_versions import version_of
 
 IDENTIFIER = b"TFL3"
@@ -104,6 +105,7 @@ class Tensor:
         dtype: numpy's name.
         data: what the file holds of it; None for what is computed.
         variable: state that stays from one run to the next.
+        sparsity: how the data lie where their zeros are left out; None: as they are. An operator DENSIFY makes such a constant whole.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Tensor:
     numbers: Numbers | None = None
     data: np.ndarray | None = None
     variable: bool = False
+    sparsity: Sparsity | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class _Writer:
             self.builder.PrependUOffsetTRelative(offset)
         return self.builder.EndVector()
 
-    def _numbers(self, values: tuple[Any, ...], dtype: Any) -> int:
+    def _numbers(self, values: Any, dtype: Any) -> int:
         """A vector of numbers; one for all equal ones."""
         array = np.asarray(values, dtype)
         key = (array.dtype.str, array.tobytes())
@@ -228,9 +231,13 @@ class _Writer:
         shape = self._numbers(tensor.shape, np.int32)
         name = self._text(tensor.name) if tensor.name else 0
         quantization = self._quantization(tensor.numbers) if tensor.numbers is not None else 0
-        buffer = 0
+        buffer = sparsity = 0
         if tensor.data is not None:
-            buffer = self.buffers.setdefault(np.ascontiguousarray(tensor.data).tobytes(), len(self.buffers))
+            values = np.ascontiguousarray(tensor.data)
+            if tensor.sparsity is not None:
+                values, levels = packed(tensor.data, tensor.sparsity)
+                sparsity = write_table(self.builder, self._numbers, tensor.sparsity, levels)
+            buffer = self.buffers.setdefault(values.tobytes(), len(self.buffers))
         schema.TensorStart(self.builder)
         schema.TensorAddShape(self.builder, shape)
         schema.TensorAddType(self.builder, TYPES[tensor.dtype])
@@ -238,6 +245,7 @@ class _Writer:
         schema.TensorAddName(self.builder, name)
         schema.TensorAddQuantization(self.builder, quantization)
         schema.TensorAddIsVariable(self.builder, tensor.variable)
+        schema.TensorAddSparsity(self.builder, sparsity)
         return int(schema.TensorEnd(self.builder))
 
     def _quantization(self, numbers: Numbers) -> int:
@@ -337,8 +345,11 @@ def _tensor_of(tensor: Any, buffers: list[np.ndarray]) -> Tensor:
     shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
     dtype = NAMES_OF_TYPES.get(tensor.Type(), f"type {tensor.Type()}")
     raw = buffers[tensor.Buffer()]
-    values = None
-    if raw.size and dtype in TYPES:
+    values, sparsity = None, None
+    if tensor.Sparsity() is not None and dtype in TYPES:
+        sparsity, levels = read_table(tensor.Sparsity(), shape)
+        values = unpacked(raw.view(dtype), levels, shape, sparsity)
+    elif raw.size and dtype in TYPES:
         wanted = math.prod(shape) * np.dtype(dtype).itemsize
         if raw.size != wanted:
             raise ModelError(f"a constant of the .tflite file holds {raw.size} bytes where its shape {shape} asks for {wanted}; the file is damaged.")
@@ -349,7 +360,7 @@ def _tensor_of(tensor: Any, buffers: list[np.ndarray]) -> Tensor:
         zeros = tuple(int(value) for value in quantization.ZeroPointAsNumpy()) if quantization.ZeroPointLength() else (0,) * len(scales)
         numbers = Numbers(scales, zeros, quantization.QuantizedDimension())
         _check_numbers(numbers, dtype)
-    return Tensor((tensor.Name() or b"").decode(), shape, dtype, numbers, values, bool(tensor.IsVariable()))
+    return Tensor((tensor.Name() or b"").decode(), shape, dtype, numbers, values, bool(tensor.IsVariable()), sparsity)
 
 
 def _check_numbers(numbers: Numbers, dtype: str) -> None:

@@ -44,6 +44,7 @@ TARGETS: Mapping[str, Target] = {
         times=True,
         about="LiteRT (TensorFlow Lite) on phones and small boards: .tflite files, XNNPACK kernels",
         runtime="ai-edge-litert>=2.1",
+        format_options=("sparse",),
         capabilities="tersenet.targets.litert.capabilities:capabilities",
         example=(
             "import numpy as np\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,15 @@ class TfliteFrontend:
             raise ModelError(f"{source}: {error}") from error
         except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError, OverflowError, ZeroDivisionError) as error:
             raise ModelError(f"{source}: the file does not hold together ({error}); it is damaged, or of a newer schema.") from error
-        return with_grids(replace(model, format="tflite", provenance={"file": source.name, "operators": len(graph.operators)}))
+        made = with_grids(replace(model, format="tflite", provenance={"file": source.name, "operators": len(graph.operators)}))
+        return _with_masks(made, network.sparse)
+
+
+def _with_masks(model: Model, sparse: Iterable[str]) -> Model:
+    """Weights that the file stores without their zeros keep them, also where the network is trained."""
+    held = dict(model.graph.named_parameters())
+    masks = {name: (held[name] != 0).numpy() for name in sparse if name in held}
+    return replace(model, annotations=replace(model.annotations, masks={**model.annotations.masks, **masks})) if masks else model
 
 
 def _example(tensor: Any) -> torch.Tensor:

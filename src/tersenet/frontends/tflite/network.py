@@ -12,6 +12,7 @@ from torch import nn
 from tersenet.errors import ModelError
 from tersenet.formats.tflite import Graph, Operator
 from tersenet.frontends.tflite.site import Part, Site, dequantized
+from tersenet.frontends.tflite.sparse import densified
 from tersenet.frontends.tflite.table import OPERATORS, why_refused
 from tersenet.graph.signature import unique
 
@@ -34,18 +35,22 @@ class Network(nn.Module):
 
     def __init__(self, graph: Graph, *, grids: bool) -> None:
         super().__init__()
+        graph = densified(graph)
         self.graph, self.grids, self.fixed_batch = graph, grids, ""
         self.inputs = dict(zip(unique(clean(graph.tensors[index].name) or "input" for index in graph.inputs), graph.inputs, strict=True))
         needed = _needed(graph)
         _check(graph, needed)
         self.steps: list[tuple[int, Part]] = []
         self.constants: dict[int, str] = {}
+        self.sparse: list[str] = []  # weights that the file stores without their zeros
         names = _layer_names(graph, needed)
         for number in needed:
             site = Site(graph, graph.operators[number], names[number])
             function, places = OPERATORS[site.operator.code](site)
             if isinstance(function, nn.Module):
                 self.add_module(names[number], function)
+                if any(graph.tensors[index].sparsity is not None for index in site.operator.inputs if index >= 0):
+                    self.sparse.append(f"{names[number]}.weight")
             for place in places:
                 self._hold(site, place, names[number])
             self.steps.append((number, (function, places)))

@@ -134,7 +134,7 @@ _INTEGERS = "it works on bits of integers"
 _STABLEHLO = "a form between two compilers, that no finished file should hold"
 
 REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TOPK_V2", "DENSIFY", "SPARSE_TO_DENSE"), _DATA),
+    **dict.fromkeys(("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TOPK_V2", "SPARSE_TO_DENSE"), _DATA),
     **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "SVDF", "DYNAMIC_UPDATE_SLICE"), _STATE),
     **dict.fromkeys(("IF", "WHILE", "CALL"), _CONTROL),
     **dict.fromkeys(
@@ -150,6 +150,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("SEGMENT_SUM", "UNSORTED_SEGMENT_PROD", "UNSORTED_SEGMENT_MAX", "UNSORTED_SEGMENT_SUM", "UNSORTED_SEGMENT_MIN"), _RARE),
     **dict.fromkeys(("SCATTER_ND", "GATHER_ND", "REVERSE_SEQUENCE", "FAKE_QUANT", "CONV_3D_TRANSPOSE"), _RARE),
     **dict.fromkeys(("SHAPE", "RANK", "RANGE", "FILL", "BROADCAST_ARGS"), "sizes that are computed while the network runs are not read"),
+    "DENSIFY": "what it makes whole is not a constant of the file",
     "DELEGATE": "it is made while a file is loaded, and no file holds it",
     "CUSTOM": "it is an operator of the file's maker",
     "PLACEHOLDER_FOR_GREATER_OP_CODES": "it is no operator",

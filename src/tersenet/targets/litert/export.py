@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tersenet.capabilities import Capabilities
-from tersenet.errors import MissingDependencyError
+from tersenet.errors import MissingDependencyError, RecipeError, unknown
 from tersenet.target import Export, ExportOptions
 from tersenet.targets.litert.capabilities import LITERT
 
 if TYPE_CHECKING:
     from tersenet.model import Model
+
+OPTIONS = ("sparse",)
 
 
 class LiteRTExporter:
@@ -25,18 +28,24 @@ class LiteRTExporter:
         """Write one file: integer where the plan says so, float where there is none.
 
         Raises:
+            RecipeError: an option that these files do not have.
             UnsupportedError: an operator that the runtime cannot run.
             MissingDependencyError: the packages that hold the schema are not installed.
         """
+        for name in options.format:
+            if name not in OPTIONS:
+                raise RecipeError(unknown("option of litert files", name, OPTIONS))
         try:
             from tersenet.formats.tflite import Signature, write
             from tersenet.targets.litert.network import lower
+            from tersenet.targets.litert.sparse import without_zeros
         except ImportError as error:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
-        lowered = lower(model, self.capabilities(options.cpu), options)
+        lowered = lower(model, self.capabilities(options.cpu), replace(options, format={}))
+        graph, about = without_zeros(lowered.graph) if options.format.get("sparse") else (lowered.graph, ())
         signature = Signature(tuple(port.source for port in lowered.inputs), tuple(port.source for port in lowered.outputs))
-        path.write_bytes(write(lowered.graph, signature))
+        path.write_bytes(write(graph, signature))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         stateful = any(tensor.variable for tensor in lowered.graph.tensors)
         notes = ("recurrent layers keep their state from one run to the next: call reset_all_variables() before each sequence",) if stateful else ()
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), (*lowered.notes, *notes))
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), (*lowered.notes, *about, *notes))
