@@ -60,6 +60,7 @@ def tersenet_command() -> None:
 @click.option("--batch", type=int, default=1, show_default=True, help="of files that fix one")
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
 @click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
+@click.option("--sparse", is_flag=True, help="store weights that are mostly zero without their zeros, where the format can (litert)")
 @click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for code; .weights.h5 or .weights.json for Keras")
 @click.option(
     "--length",
@@ -94,7 +95,7 @@ def _settings(options: dict[str, Any], progress: Bars) -> Any:
         layout=(options["layout"] or "").upper(),
         batch=options["batch"],
         cpu=options["cpu"],
-        format={"qoperator": True} if options["qoperator"] else {},
+        format={name: True for name in ("qoperator", "sparse") if options[name]},
     )
     chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "layers", "sure")}
     return tersenet.Settings(options=asked, progress=progress, length=options["length"] or 0, **chosen)
