@@ -378,6 +378,22 @@ def test_qoperator_and_cpu(sources: Path, capsys: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "o" / "report.json").read_text())["environment"]["kernels_for"] == "x86-avx2"
 
 
+def test_sparse(sources: Path, capsys: Any, tmp_path: Path) -> None:
+    """Weights without their zeros, for the runtime that can unpack them; another of the same run stays as it is."""
+    pytest.importorskip("ai_edge_litert")
+    recipe = tmp_path / "sparse.json"
+    recipe.write_text(json.dumps({"recipe": [{"step": "sparsify", "ratio": 0.95}, {"step": "quantize"}]}))
+    command = ("compress", f"{sources / 'networks.py'}:small", "--data", sources / "small.npz", "--recipe", recipe, "--to", "litert")
+    sizes = {}
+    for name, more in (("whole", ()), ("sparse", ("--sparse", "--to", "onnxruntime"))):
+        done = command_line.call(capsys, *command, *more, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        record = json.loads((tmp_path / name / "report.json").read_text())
+        sizes[name] = next(entry["bytes"] for entry in record["artifacts"] if entry["target"] == "litert")
+        assert ("stored" in json.dumps(record["artifacts"])) == (name == "sparse")
+    assert sizes["sparse"] <= sizes["whole"]
+
+
 # --- kinds of networks, data and tasks, from Python
 
 
