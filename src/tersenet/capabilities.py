@@ -31,6 +31,9 @@ class Kernel:
         dynamic: for a kernel whose weights alone are integers in the file, what it does with the floats that it multiplies them by, at each run:
             "whole" (all that one product takes goes on one uint8 grid of its extremes and zero), "rows" (each row on an int8 grid of its largest
             magnitude), "never" (weights become floats again, and the arithmetic is theirs); "" for every other kernel.
+        four_bits: where files hold its weights of at most 4 bits two a byte, because it computes the same with them in no more time: "always",
+            "one row" (where it multiplies one row), "one scale" (where all channels share a scale), "on request" alone (slower, or rounding
+            otherwise), or "" (never; it takes none).
         given_states: whether a recurrent kernel can start from a given state and return its last cell state; where one cannot, each step of such
             a layer is written out, its weights as in "never".
         note: a limit worth knowing, for the documentation.
@@ -48,6 +51,7 @@ class Kernel:
     arithmetic: str = ""
     constant_operands: bool = True
     dynamic: str = ""
+    four_bits: str = ""
     given_states: bool = True
     note: str = ""
 

@@ -61,6 +61,12 @@ def tersenet_command() -> None:
 @click.option("--cpu", default="", help="instruction set that kernels are chosen for; this machine's unless given")
 @click.option("--qoperator", is_flag=True, help="write QOperator instead of QDQ, where the format has it")
 @click.option("--sparse", is_flag=True, help="store weights that are mostly zero without their zeros, where the format can (litert)")
+@click.option(
+    "--four-bit-weights",
+    type=click.Choice(["fast", "always", "never"]),
+    default=None,
+    help="store weights of at most 4 bits two a byte: where kernels are as fast (fast, unless given), wherever they take them, nowhere",
+)
 @click.option("--weights", default=None, type=click.Path(), help="a .safetensors file for code; .weights.h5 or .weights.json for Keras")
 @click.option(
     "--length",
@@ -95,10 +101,15 @@ def _settings(options: dict[str, Any], progress: Bars) -> Any:
         layout=(options["layout"] or "").upper(),
         batch=options["batch"],
         cpu=options["cpu"],
-        format={name: True for name in ("qoperator", "sparse") if options[name]},
+        format=_of_formats(options),
     )
     chosen = {name: options[name] for name in ("weights", "trust", "seed", "threads", "layers", "sure")}
     return tersenet.Settings(options=asked, progress=progress, length=options["length"] or 0, **chosen)
+
+
+def _of_formats(options: dict[str, Any]) -> dict[str, Any]:
+    """What was asked that some formats alone have."""
+    return {name: options[name] for name in ("qoperator", "sparse", "four_bit_weights") if options[name]}
 
 
 def _options_of(kind: type) -> Callable[[Any], Any]:

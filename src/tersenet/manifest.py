@@ -128,7 +128,7 @@ def entry(target: Target, folder: Path, compressed: Export, plain: Export, names
         outputs=compressed.outputs,
         float_inputs=plain.inputs,
         float_outputs=plain.outputs,
-        runtime=target.runtime,
+        runtime=compressed.runtime or target.runtime,
         example=target.example.format(file=compressed.path.relative_to(folder).as_posix(), inputs=_example_inputs(compressed.inputs)),
         names=names.relative_to(folder).as_posix(),
     )

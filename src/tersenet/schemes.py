@@ -15,9 +15,7 @@ from tersenet.errors import RecipeError, unknown
 
 # name -> (bits, signed)
 INTEGERS = {
-    "int2": (2, True),
-    "int4": (4, True),
-    "int8": (8, True),
+    **{f"int{bits}": (bits, True) for bits in range(2, 9)},
     "uint8": (8, False),
     "int16": (16, True),
     "int32": (32, True),

@@ -76,6 +76,7 @@ class Export:
         axes: of those that lie otherwise than in the source: node name -> the source's axes in the file's order.
         extra: other files written beside it (a C source, a map).
         notes: sentences for the report: what was converted, split or kept in float, and why.
+        runtime: what to install to run the file, where that is more than the target's own says (`Target.runtime`).
         debug: a file of the same graph and plan whose outputs are its inner values too, behind the network's own; it does not ship.
     """
 
@@ -86,6 +87,7 @@ class Export:
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     extra: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    runtime: str = ""
     debug: Export | None = None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.errors import UnsupportedError
+from tersenet.formats import nibbles
 
 # ONNX 1.16: 16-bit and 4-bit QuantizeLinear, and the newest that nothing here goes beyond.
 OPSET = 21
@@ -53,12 +54,13 @@ class Value:
 
 @dataclass
 class Graph:
-    """Operators in the order in which they run, and the constants that they read."""
+    """Operators in the order in which they run, and the constants that they read; those named in `four_bits` are INT4 in the file, int8 here."""
 
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
+    four_bits: set[str] = field(default_factory=set)
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Give tensors other names; those that the mapping does not have keep theirs."""
@@ -68,6 +70,7 @@ class Graph:
             operator.inputs = [names.get(name, name) for name in operator.inputs]
             operator.outputs = [names.get(name, name) for name in operator.outputs]
         self.constants = {names.get(name, name): array for name, array in self.constants.items()}
+        self.four_bits = {names.get(name, name) for name in self.four_bits}
 
 
 def encode(graph: Graph) -> bytes:
@@ -87,7 +90,7 @@ def encode(graph: Graph) -> bytes:
         "g",
         [_value(value) for value in graph.inputs],
         [_value(value) for value in graph.outputs],
-        [_tensor(name, array) for name, array in graph.constants.items()],
+        [_tensor_of_four_bits(name, array) if name in graph.four_bits else _tensor(name, array) for name, array in graph.constants.items()],
     )
     domains = sorted({operator.domain for operator in graph.operators if operator.domain})
     opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
@@ -121,3 +124,9 @@ def _tensor(name: str, array: np.ndarray) -> Any:
     return TensorProto(
         name=name, dims=array.shape, data_type=element, raw_data=np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
     )
+
+
+def _tensor_of_four_bits(name: str, array: np.ndarray) -> Any:
+    from onnx import TensorProto
+
+    return TensorProto(name=name, dims=array.shape, data_type=TensorProto.INT4, raw_data=nibbles.packed(array))

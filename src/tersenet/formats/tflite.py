@@ -18,17 +18,20 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tersenet.errors import ModelError
+from tersenet.formats import nibbles
 from tersenet.formats.tflite_sparsity import Sparsity, packed, read_table, unpacked, write_table
 from tersenet.formats.tflite_versions import version_of
 
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
+FOUR_BITS = "int4"  # no type of numpy's: two lie in a byte of the file
 
 # numpy's name -> the schema's
 TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
     "float64": schema.TensorType.FLOAT64,
+    FOUR_BITS: schema.TensorType.INT4,
     "int8": schema.TensorType.INT8,
     "uint8": schema.TensorType.UINT8,
     "int16": schema.TensorType.INT16,
@@ -102,8 +105,8 @@ class Tensor:
 
     Args:
         name: "" for constants, which need none.
-        dtype: numpy's name.
-        data: what the file holds of it; None for what is computed.
+        dtype: numpy's name, or int4.
+        data: what the file holds of it (int4, two a byte there, is int8 here); None for what is computed.
         variable: state that stays from one run to the next.
         sparsity: how the data lie where their zeros are left out; None: as they are. An operator DENSIFY makes such a constant whole.
     """
@@ -237,7 +240,8 @@ class _Writer:
             if tensor.sparsity is not None:
                 values, levels = packed(tensor.data, tensor.sparsity)
                 sparsity = write_table(self.builder, self._numbers, tensor.sparsity, levels)
-            buffer = self.buffers.setdefault(values.tobytes(), len(self.buffers))
+            content = nibbles.packed(values) if tensor.dtype == FOUR_BITS else values.tobytes()
+            buffer = self.buffers.setdefault(content, len(self.buffers))
         schema.TensorStart(self.builder)
         schema.TensorAddShape(self.builder, shape)
         schema.TensorAddType(self.builder, TYPES[tensor.dtype])
@@ -350,10 +354,7 @@ def _tensor_of(tensor: Any, buffers: list[np.ndarray]) -> Tensor:
         sparsity, levels = read_table(tensor.Sparsity(), shape)
         values = unpacked(raw.view(dtype), levels, shape, sparsity)
     elif raw.size and dtype in TYPES:
-        wanted = math.prod(shape) * np.dtype(dtype).itemsize
-        if raw.size != wanted:
-            raise ModelError(f"a constant of the .tflite file holds {raw.size} bytes where its shape {shape} asks for {wanted}; the file is damaged.")
-        values = raw.view(dtype).reshape(shape)
+        values = _values_of(raw, dtype, shape)
     quantization, numbers = tensor.Quantization(), None
     if quantization is not None and quantization.ScaleLength():
         scales = tuple(float(value) for value in quantization.ScaleAsNumpy())
@@ -363,12 +364,30 @@ def _tensor_of(tensor: Any, buffers: list[np.ndarray]) -> Tensor:
     return Tensor((tensor.Name() or b"").decode(), shape, dtype, numbers, values, bool(tensor.IsVariable()), sparsity)
 
 
+def _values_of(raw: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A constant of its bytes."""
+    count = math.prod(shape)
+    wanted = -(-count // 2) if dtype == FOUR_BITS else count * np.dtype(dtype).itemsize
+    if raw.size != wanted:
+        raise ModelError(f"a constant of the .tflite file holds {raw.size} bytes where its shape {shape} asks for {wanted}; the file is damaged.")
+    return (nibbles.unpacked(raw, count) if dtype == FOUR_BITS else raw.view(dtype)).reshape(shape)
+
+
 def _check_numbers(numbers: Numbers, dtype: str) -> None:
     """A zero point beyond its integers makes native kernels write where they must not."""
-    limits = np.iinfo(dtype) if dtype in TYPES and np.dtype(dtype).kind in "iu" else None
-    within = limits is None or all(limits.min <= zero <= limits.max for zero in numbers.zero_point)
+    low, high = _limits(dtype)
+    within = all(low <= zero <= high for zero in numbers.zero_point)
     if not within or not all(0 <= scale < math.inf for scale in numbers.scale) or len(numbers.scale) != len(numbers.zero_point):
         raise ModelError(f"a tensor of the .tflite file has scales or zero points that no {dtype} can have; the file is damaged, make it anew.")
+
+
+def _limits(dtype: str) -> tuple[float, float]:
+    """The smallest and largest number of an integer type; no limits for others."""
+    if dtype == FOUR_BITS:
+        return -8, 7
+    if dtype not in TYPES or np.dtype(dtype).kind not in "iu":
+        return -math.inf, math.inf
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
 def _operator_of(operator: Any, names: list[str]) -> Operator:

@@ -80,6 +80,8 @@ def _special(operator: Operator, read: Sequence[Tensor | None], tensors: Sequenc
     options, types = operator.options, [tensor.dtype if tensor is not None else "" for tensor in read]
     if operator.code == "FULLY_CONNECTED":
         return _fully_connected(operator, types)
+    if operator.code in ("CONV_2D", "DEPTHWISE_CONV_2D") and types[1] == "int4":
+        return 7
     if operator.code == "CONV_2D" and read[0] is not None and read[1] is not None:
         return 6 if read[0].shape[3] != read[1].shape[3] else 1
     if operator.code == "DEPTHWISE_CONV_2D" and (options.get("dilationWFactor", 1), options.get("dilationHFactor", 1)) != (1, 1):
@@ -101,7 +103,7 @@ def _special(operator: Operator, read: Sequence[Tensor | None], tensors: Sequenc
 
 
 def _fully_connected(operator: Operator, types: Sequence[str]) -> int:
-    version = {("int8", "int8"): 4, ("float32", "int8"): 3, ("int16", "int8"): 7}.get((types[0], types[1]), 1)
+    version = {("int8", "int8"): 4, ("int8", "int4"): 10, ("float32", "int8"): 3, ("int16", "int8"): 7}.get((types[0], types[1]), 1)
     if len(types) == 2:
         version = max(version, 6)
     return max(version, 5) if operator.options.get("keepNumDims") else version

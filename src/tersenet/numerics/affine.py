@@ -18,9 +18,7 @@ from tersenet.errors import DataError, RecipeError
 from tersenet.schemes import Encoding, Scheme
 
 STORAGE = {
-    "int2": torch.int8,
-    "int4": torch.int8,
-    "int8": torch.int8,
+    **{f"int{bits}": torch.int8 for bits in range(2, 9)},
     "uint8": torch.uint8,
     "int16": torch.int16,
     "int32": torch.int32,
@@ -132,7 +130,7 @@ def ungrouped(groups: Tensor, shape: torch.Size, axis: int) -> Tensor:
 
 
 def quantize(tensor: Tensor, encoding: Encoding) -> Tensor:
-    """The integers that represent a tensor, of its shape, in the `STORAGE` type (4 and 2 bits are kept in int8).
+    """The integers that represent a tensor, of its shape, in the `STORAGE` type (fewer bits than 8 are kept in int8).
 
     >>> quantize(torch.tensor([0.5, 1.5, 200.0]), Encoding(Scheme("int8"), (1.0,), (0,))).tolist()
     [0, 2, 127]

@@ -15,13 +15,22 @@ from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, calls, constant, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.affine import quantize
-from tersenet.plan import QuantizationPlan
+from tersenet.plan import QuantizationPlan, Unit
+from tersenet.schemes import INTEGERS
 from tersenet.step import Change
 from tersenet.words import several
 
 if TYPE_CHECKING:
     from tersenet.steps.quantize import Quantize
 
+# How files hold weights of fewer bits than a kernel computes with (`tersenet.capabilities.Kernel.four_bits`); None where nothing is lost.
+STORED = {
+    "always": None,
+    "one row": "they are stored two a byte where it multiplies one row, else each in a byte",
+    "one scale": "they are stored two a byte where all channels share a scale, else each in a byte",
+    "on request": "each is stored in a byte, two only on request",
+    "": "each is stored in a byte, and the file is as large as with 8 bits",
+}
 # What becomes of the inputs of an operator whose weights alone are integers, in words.
 DYNAMIC = {
     "whole": "its kernel puts input and state on a grid of 8 bits anew at each product",
@@ -42,7 +51,11 @@ def changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[C
         if plan.offsets:
             yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
         for unit in alone:
-            yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in 8 bits; {DYNAMIC[unit.dynamic]}")
+            yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in {_bits(unit)} bits; {DYNAMIC[unit.dynamic]}")
+
+
+def _bits(unit: Unit) -> int:
+    return max(encoding.scheme.bits for encoding in unit.weights.values())
 
 
 def weight_name(node: fx.Node) -> str:
@@ -113,9 +126,15 @@ def not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence
             kernel = table.kernels[kind]
             if step.granularity not in kernel.granularities:
                 yield Change(f"{step.granularity} scales of {kind} ({table.name})", f"its kernel takes {' or '.join(kernel.granularities)} scales")
-            if step.weights not in kernel.weights:
-                yield Change(
-                    f"{step.weights} weights of {kind} ({table.name})", f"its kernel takes {', '.join(kernel.weights)}: they are kept in 8 bits"
-                )
+            for dtype in _widths(plan, kind):
+                why = STORED[kernel.four_bits if INTEGERS[dtype][0] <= 4 else ""]
+                if dtype not in kernel.weights and why:
+                    yield Change(f"{dtype} weights of {kind} ({table.name})", f"its kernel computes with {', '.join(kernel.weights)}: {why}")
         if step.full_range and table.restricted_weights:
             yield Change(f"the full range of weights ({table.name})", "its kernels ask for [-127, 127]")
+
+
+def _widths(plan: QuantizationPlan, kind: str) -> list[str]:
+    """The integers that weights of a kind of operator become."""
+    encodings = [encoding for unit in plan.units.values() if unit.kind == kind for encoding in unit.weights.values()]
+    return sorted({encoding.scheme.dtype for encoding in encodings if encoding.role == "weight"})

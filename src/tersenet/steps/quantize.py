@@ -32,7 +32,7 @@ from tersenet.steps.encodings import Choice, fill, observed_range
 from tersenet.steps.placement import LARGEST_VALUE, Placement, place
 from tersenet.training.aware import AwareTraining, read_aware
 
-WEIGHTS = ("int8", "int4", "int2")
+WEIGHTS = ("int8", "int7", "int6", "int5", "int4", "int3", "int2")
 ACTIVATIONS = ("int8", "uint8", "int16")
 
 
@@ -64,8 +64,8 @@ class Quantize(Step):
     plan. See Jacob et al. 2018 for the arithmetic and Nagel et al. 2021, "A White Paper on Neural Network Quantization".
 
     Args:
-        weights: integer type of weights: int8, int4 or int2. Fewer bits than a runtime's kernels have are kept in 8 bits: such a file is as large
-            and as fast as an 8-bit one until it is packed.
+        weights: integer type of weights: int8, int7 and so on down to int2. Kernels compute with 8 bits: where a runtime can (its table says), files
+            hold weights of at most 4 bits two a byte, and every other weight in a byte of its own, as large and as fast as one of 8 bits.
         activations: int8, uint8 or int16. int8 and uint8 are one grid, its zero point moved; files keep it in the type that their runtime is
             fastest with. int16 where the runtime has such kernels.
         granularity: of weights' scales: per-channel, per-tensor, per-group; a kernel without it uses its best other.

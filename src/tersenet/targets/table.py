@@ -29,7 +29,7 @@ TARGETS: Mapping[str, Target] = {
         times=True,
         about="ONNX Runtime on servers and desktops: .onnx files, standard QDQ, an open batch",
         runtime="onnxruntime>=1.18",
-        format_options=("qoperator",),
+        format_options=("qoperator", "four_bit_weights"),
         capabilities="tersenet.targets.onnxruntime.capabilities:capabilities",
         example=('import numpy as np, onnxruntime\n{inputs}session = onnxruntime.InferenceSession("{file}")\noutputs = session.run(None, inputs)\n'),
     ),
@@ -44,7 +44,7 @@ TARGETS: Mapping[str, Target] = {
         times=True,
         about="LiteRT (TensorFlow Lite) on phones and small boards: .tflite files, XNNPACK kernels",
         runtime="ai-edge-litert>=2.1",
-        format_options=("sparse",),
+        format_options=("sparse", "four_bit_weights"),
         capabilities="tersenet.targets.litert.capabilities:capabilities",
         example=(
             "import numpy as np\n"
@@ -69,6 +69,7 @@ TARGETS: Mapping[str, Target] = {
         times=False,
         about="the interpreter for microcontrollers: .tflite files of integers alone, with C source beside them",
         runtime="tflite-micro>=0.dev20261023182759",
+        format_options=("four_bit_weights",),
         capabilities="tersenet.targets.litert.capabilities:micro_capabilities",
         example=(
             "import numpy as np\n"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from tersenet.capabilities import Capabilities
 from tersenet.errors import MissingDependencyError, RecipeError, unknown
 from tersenet.target import Export, ExportOptions
+from tersenet.targets.four_bits import OPTION, asked, holds_any
 from tersenet.targets.litert.capabilities import LITERT
 
 if TYPE_CHECKING:
     from tersenet.model import Model
 
-OPTIONS = ("sparse",)
+OPTIONS = ("sparse", OPTION)
 
 
 class LiteRTExporter:
@@ -35,17 +36,20 @@ class LiteRTExporter:
         for name in options.format:
             if name not in OPTIONS:
                 raise RecipeError(unknown("option of litert files", name, OPTIONS))
+        choice = asked(options)
         try:
             from tersenet.formats.tflite import Signature, write
+            from tersenet.targets.litert.four_bits import in_four_bits
             from tersenet.targets.litert.network import lower
             from tersenet.targets.litert.sparse import without_zeros
         except ImportError as error:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         lowered = lower(model, self.capabilities(options.cpu), replace(options, format={}))
         graph, about = without_zeros(lowered.graph) if options.format.get("sparse") else (lowered.graph, ())
+        graph, stored = in_four_bits(graph, LITERT, choice) if holds_any(model.plan_for(LITERT.name)) else (graph, ())
         signature = Signature(tuple(port.source for port in lowered.inputs), tuple(port.source for port in lowered.outputs))
         path.write_bytes(write(graph, signature))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         stateful = any(tensor.variable for tensor in lowered.graph.tensors)
         notes = ("recurrent layers keep their state from one run to the next: call reset_all_variables() before each sequence",) if stateful else ()
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), (*lowered.notes, *about, *notes))
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), (*lowered.notes, *about, *stored, *notes))

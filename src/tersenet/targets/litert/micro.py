@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tersenet.capabilities import Capabilities
-from tersenet.errors import MissingDependencyError, UnsupportedError
+from tersenet.errors import MissingDependencyError, RecipeError, UnsupportedError, unknown
 from tersenet.target import Export, ExportOptions
+from tersenet.targets.four_bits import OPTION, asked, holds_any
 from tersenet.targets.litert.capabilities import LITERT_MICRO, MICRO_OPERATORS
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tersenet.model import Model
 
 CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
+OPTIONS = (OPTION,)
 
 
 class MicroExporter:
@@ -28,10 +31,15 @@ class MicroExporter:
         """Write the file, and ``model.c`` and ``model.h`` beside it, called after it.
 
         Raises:
+            RecipeError: an option that these files do not have.
             UnsupportedError: the network is not quantized, or has operators that the interpreter lacks; all are named.
             MissingDependencyError: the packages that hold the schema or the interpreter are not installed.
         """
-        if model.plan_for(LITERT_MICRO.name) is None:
+        for name in options.format:
+            if name not in OPTIONS:
+                raise RecipeError(unknown("option of litert-micro files", name, OPTIONS))
+        choice, plan = asked(options), model.plan_for(LITERT_MICRO.name)
+        if plan is None:
             raise UnsupportedError("files for microcontrollers hold integers alone, and this network is float; quantize it for litert-micro first.")
         try:
             from tersenet.formats.tflite import write
@@ -40,15 +48,17 @@ class MicroExporter:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         from tersenet.targets.litert.arena import smallest_arena
         from tersenet.targets.litert.c_source import write_sources
+        from tersenet.targets.litert.four_bits import in_four_bits
 
-        lowered = lower(model, LITERT_MICRO, options)
+        lowered = lower(model, LITERT_MICRO, replace(options, format={}))
         refuse_missing(lowered.graph, {tensor: node for node, tensor in lowered.names.items()})
-        path.write_bytes(write(lowered.graph))
+        graph, stored = in_four_bits(lowered.graph, LITERT_MICRO, choice) if holds_any(plan) else (lowered.graph, ())
+        path.write_bytes(write(graph))
         arena = smallest_arena(path)
         sources = write_sources(path, arena["bytes"], sorted({operator.code for operator in lowered.graph.operators}))
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         note = f"needs an arena of {arena['bytes']} bytes, measured on this machine; pointers of 32 bits need less"
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, sources, (*lowered.notes, note))
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, sources, (*lowered.notes, *stored, note))
 
 
 def refuse_missing(graph: Graph, layers: dict[str, str]) -> None:

@@ -21,8 +21,11 @@ SAME = Kernel(shares="result")
 ALL_SAME = Kernel(shares="all")
 UNSIGNED = Kernel(result=(1 / 256, -128))
 CHANNELS = ("per-channel", "per-tensor")
-WEIGHTED = Kernel(weights=("int8",), granularities=CHANNELS, fuses=CLIPS)
-STORED = Kernel(("int8",), ("float32",), CHANNELS, dynamic="never", note="weights are kept in 8 bits and the arithmetic is in floats")
+# Weights of 4 bits become such of 8 when the file is loaded (`four_bits`): the kernels are the same.
+WEIGHTED = Kernel(weights=("int8",), granularities=CHANNELS, fuses=CLIPS, four_bits="always")
+STORED = Kernel(
+    ("int8",), ("float32",), CHANNELS, dynamic="never", four_bits="always", note="weights are kept in 8 bits and the arithmetic is in floats"
+)
 KERNELS = {
     **dict.fromkeys(("conv1d", "depthwise_conv1d", "conv2d", "depthwise_conv2d", "conv3d", "linear"), WEIGHTED),
     "lstm": Kernel(("int8",), ("float32",), CHANNELS, dynamic="whole", note="input and state are quantized anew at each product; no projection"),

@@ -24,16 +24,18 @@ from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
 from tersenet.store import write_file
 from tersenet.target import Export, ExportOptions
+from tersenet.targets.four_bits import OPTION, asked, holds_any
 from tersenet.targets.onnxruntime.capabilities import capabilities
 from tersenet.targets.onnxruntime.compact import compact
 from tersenet.targets.onnxruntime.flatten import flatten_products
+from tersenet.targets.onnxruntime.four_bits import RUNTIME, in_four_bits
 from tersenet.targets.onnxruntime.lowering import Lowering
 from tersenet.targets.onnxruntime.operators.quantization import DEQUANTIZE, QUANTIZE, numbers
 from tersenet.targets.onnxruntime.operators.table import BUILDERS
 from tersenet.targets.onnxruntime.qoperator import to_qoperators
 from tersenet.tensors import Port, TensorSpec
 
-OPTIONS = ("qoperator",)
+OPTIONS = ("qoperator", OPTION)
 
 
 class OnnxExporter:
@@ -46,7 +48,7 @@ class OnnxExporter:
         for name in options.format:
             if name not in OPTIONS:
                 raise RecipeError(unknown("option of onnxruntime files", name, OPTIONS))
-        plan = model.plan_for("onnxruntime")
+        plan, choice = model.plan_for("onnxruntime"), asked(options)
         module = deployable(model, plan)
         network = {node.name for node in module.graph.nodes if node.op != "get_attr"}
         if plan is not None:
@@ -58,9 +60,11 @@ class OnnxExporter:
         graph = file.build.graph
         if options.format.get("qoperator"):
             to_qoperators(graph)
+        stored = in_four_bits(graph) if choice != "never" and holds_any(plan) else ()
         final = compact(graph)
         write_file(path, encode(graph))
-        return Export(path, *ports, names=file.names(final, network), notes=tuple(file.notes))
+        runtime = RUNTIME if stored else ""
+        return Export(path, *ports, names=file.names(final, network), notes=(*file.notes, *stored), runtime=runtime)
 
 
 class _File:
