@@ -29,15 +29,20 @@ class Limits:
     least: int = 1
     multiple: int = 1
 
+    def step(self, group: Group) -> int:
+        """How many of a group's units there are multiples of."""
+        step = self.multiple // math.gcd(self.multiple, group.channels)
+        while step > 1 and group.width < 2 * step:
+            step //= 2
+        return step
+
     def keep(self, group: Group, wanted: float) -> int:
         """How many of a group's units stay where `wanted` are asked for.
 
         >>> Limits(multiple=8).keep(Group("a", ("a",), tuple(range(64)), 1, "", 0, 0), 35.2)
         32
         """
-        step = self.multiple // math.gcd(self.multiple, group.channels)
-        while step > 1 and group.width < 2 * step:
-            step //= 2
+        step = self.step(group)
         count = max(step, round(wanted / step) * step, math.ceil(self.least / group.channels))
         return min(group.width, count)
 

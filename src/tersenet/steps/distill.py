@@ -108,8 +108,8 @@ def roles(step: Distill, model: Model, context: Context) -> tuple[Model, Model]:
         if context.original is not None and not (step.teacher or step.student):
             raise RecipeError(
                 "distill learns from the network as it came, and no step before it has changed that: the one that learns and its teacher are the "
-                "same. A prune that asks for little takes nothing where counts of channels are rounded: ask it for more, or for multiple 1; or name a "
-                "teacher."
+                "same. A prune that asks for little takes nothing where counts of channels are rounded: ask it for more, or for multiple 1; or name "
+                "a teacher."
             )
         raise RecipeError(
             "distill needs a teacher that is another network than the one that learns, and both are the same; "

@@ -132,7 +132,16 @@ class Prune(Step):
             if self.training is not None and part.epochs:
                 model, change = fine_tuned(model, context, self, self.training, part)
                 learned.append(change)
-        return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios)))
+        stayed = {
+            group: self._why_stayed(group, context) for group, count in zip(start.groups, left, strict=True) if not count and ratios.get(group) != 0
+        }
+        return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios, stayed)))
+
+    def _why_stayed(self, group: Group, context: Context) -> str:
+        """Why a group that may lose channels has lost none."""
+        step = self._limits(context).step(group) * group.channels
+        rounded = f"so few would leave that its {group.width * group.channels} channels, rounded to a multiple of {step}, are all that it has"
+        return f"its channels matter more than others', or {rounded}" if self.scope == "global" else rounded
 
     def _limits(self, context: Context) -> Limits:
         return Limits(self.least, self.multiple or max((table.channel_multiple for table in context.capabilities), default=1))
@@ -240,8 +249,13 @@ def _changes(start: Dependencies, left: Sequence[int], last: Dependencies, gone:
         yield Change(what, f"{before:,} -> {after:,}")
 
 
-def _skipped(found: Dependencies, ratios: Mapping[Group, Any]) -> Iterator[Change]:
+def _skipped(found: Dependencies, ratios: Mapping[Group, Any], stayed: Mapping[Group, str]) -> Iterator[Change]:
+    """Groups that have lost nothing: `stayed` says why of those that might have."""
+    if ratios and ratios.keys() <= stayed.keys():
+        yield Change("pruning", "no channel leaves any layer, the network is what it was: ask for more, or for multiple 1, which rounds no counts")
     for group in found.groups:
+        if group in ratios and group in stayed:
+            yield Change(group.name, stayed[group])
         if ratios.get(group) == 0:
             yield Change(group.name, "to lose some would cost more than elsewhere, or it has a ratio of 0")
         if group not in ratios:

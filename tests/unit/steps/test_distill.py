@@ -116,8 +116,10 @@ def test_what_cannot_teach_is_refused() -> None:
     def apply(teacher: tersenet.Model) -> None:
         ONCE.apply(MODEL, replace(context(), original=teacher))
 
-    with pytest.raises(RecipeError, match="another network than the one that learns, and both are the same"):
+    with pytest.raises(RecipeError, match="no step before it has changed that.* ask it for more, or for multiple 1; or name a teacher"):
         apply(MODEL)
+    with pytest.raises(RecipeError, match="another network than the one that learns, and both are the same"):
+        ONCE.apply(MODEL, replace(context(), original=None))
     with pytest.raises(ModelError, match=r"must have the outputs of the network that learns .* \(any, 5\), and the teacher's .* \(any, 7\)"):
         apply(tiny(classes=7))
     with pytest.raises(ModelError, match=r"must have the inputs of .* \(any, 3, 8, 8\), and the teacher's .* \(any, 3, 16, 16\)"):

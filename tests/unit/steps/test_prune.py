@@ -50,6 +50,18 @@ def test_every_criterion_halves_each_layer(criterion):
     assert [(entry.what, entry.why) for entry in result.skipped] == [("8", "it is what the network returns (linear)")]
 
 
+def test_a_ratio_that_rounding_undoes_is_told():
+    model = network()
+    result = Prune(ratio=0.1, multiple=16).apply(model, Context())
+    assert result.model.fingerprint == model.fingerprint
+    told = {entry.what: entry.why for entry in result.skipped}
+    assert "no channel leaves any layer" in told["pruning"] and "multiple 1" in told["pruning"]
+    assert "its 32 channels, rounded to a multiple of 16, are all that it has" in told["0"] and "a multiple of 8" in told["3"]
+    part = Prune(layers=(("0", 0.5), ("3", 0.1)), multiple=16).apply(model, Context())
+    assert width(part.model, "0") == 16
+    assert [entry.what for entry in part.skipped] == ["3", "8"]
+
+
 def test_the_weakest_channels_leave():
     model = network()
     weights = model.graph.state_dict()["0.weight"]
