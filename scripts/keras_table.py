@@ -52,10 +52,6 @@ CHINESE: Mapping[str, str] = {
         "循环 dropout 不为以后的训练保留；原为 stateful 的层每次调用都从零状态开始"
     ),
     "not with sparse; with its boundaries in the configuration": "不支持 sparse；边界须在配置中",
-    "with noise_shape it is not kept for later training": "带 noise_shape 时不为以后的训练保留",
-    "its noise is not kept for later training": "噪声不为以后的训练保留",
-    "its penalty is not kept for later training": "惩罚项不为以后的训练保留",
-    "later training has a dropout of the same rate, mean and variance in its place": "以后的训练用比率、均值和方差相同的 dropout 代替",
     "with its vocabulary in the configuration; not with invert, tf_idf, farmhash, or without a place for unknown numbers": (
         "词表须在配置中；不支持 invert、tf_idf、farmhash，也不支持没有未知数位置的情形"
     ),

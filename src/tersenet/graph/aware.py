@@ -59,7 +59,7 @@ def aware(model: Model, plan: QuantizationPlan, learn: str, loose: Collection[st
         loose: groups that a kernel fixes the numbers of; they do not learn.
         dropout: as in `trainable`.
     """
-    module = trainable(model, dropout)
+    module = trainable(model, dropout, source=False)
     source = learned(model, module).graph
     tape = Tape({**dict(source.named_parameters(remove_duplicate=False)), **dict(source.named_buffers(remove_duplicate=False))})
     with tape:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import fx
@@ -13,8 +12,6 @@ from tersenet.graph.operators import kind_of
 from tersenet.graph.shrink import without_unused
 from tersenet.graph.walk import bind, calls, copy, is_constant, layer_of, shape_of
 from tersenet.model import Model
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,7 @@ def without(model: Model, gone: Iterable[Branch]) -> Model:
     order = {name: place for place, name in enumerate(nodes)}
     for branch in sorted(gone, key=lambda branch: order[branch.total], reverse=True):  # a shortcut may itself be the sum of an earlier branch
         nodes[branch.total].replace_all_uses_with(nodes[branch.shortcut])
-    module.graph.eliminate_dead_code()
+    module.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))  # else a dropout stays, and all before it
     module = without_unused(module)
     left = {node.name for node in module.graph.nodes} | {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
-    kept = model.annotations
-    named = {name: _left(getattr(kept, name), left) for name in ("values", "weights", "masks", "codebooks")}
-    return replace(model, graph=module, annotations=replace(kept, **named))
-
-
-def _left(entries: Mapping[str, T], left: set[str]) -> dict[str, T]:
-    return {name: entry for name, entry in entries.items() if name in left}
+    return replace(model, graph=module, annotations=model.annotations.among(left))

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from tersenet.errors import RecipeError, unknown
-from tersenet.graph.operators import MOVEMENTS, kind_of
+from tersenet.graph.operators import MOVEMENTS, aten_name, kind_of
 from tersenet.graph.walk import copy, outputs
 from tersenet.model import Model
 
@@ -97,14 +97,7 @@ def exchanged(model: Model, wanted: Mapping[str, str]) -> tuple[Model, dict[str,
     module.recompile()
     held = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}  # a prelu's slopes are gone
     named = {node.name for node in module.graph.nodes}
-    annotations = replace(
-        model.annotations,
-        values={name: grid for name, grid in model.annotations.values.items() if name in named},
-        weights={name: grid for name, grid in model.annotations.weights.items() if name in held},
-        masks={name: mask for name, mask in model.annotations.masks.items() if name in held},
-        codebooks={name: places for name, places in model.annotations.codebooks.items() if name in held},
-    )
-    return replace(model, graph=module, plans=(), annotations=annotations), counts
+    return replace(model, graph=module, plans=(), annotations=model.annotations.among(held | named)), counts
 
 
 def activation_of(node: fx.Node) -> str:
@@ -133,7 +126,7 @@ def _argument(node: fx.Node) -> fx.Node:
 
 
 def _behind(node: fx.Node) -> fx.Node:
-    while kind_of(node) in MOVEMENTS:
+    while kind_of(node) in MOVEMENTS or "dropout" in aten_name(node):
         node = node.all_input_nodes[0]
     return node
 

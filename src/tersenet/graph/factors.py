@@ -23,6 +23,7 @@ from tersenet.numerics.factorization import Spectrum, spectrum
 aten = torch.ops.aten
 PLAIN = {"conv1d": aten.conv1d.default, "conv2d": aten.conv2d.default, "conv3d": aten.conv3d.default}
 METHODS = ("tucker", "spatial", "channel")
+OF_WEIGHTS = ("weights", "penalties", "constraints")  # annotations that speak of a weight, and not of its factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +160,8 @@ def factored(model: Model, chosen: Sequence[Factors]) -> Model:
         _take_apart(module, nodes[factors.layer.node], factors)
     module.graph.eliminate_dead_code()
     gone = {factors.layer.weight for factors in chosen}
-    weights = {name: grid for name, grid in model.annotations.weights.items() if name not in gone}
-    return replace(model, graph=without_unused(module), plans=(), annotations=replace(model.annotations, weights=weights))
+    own = {key: {name: entry for name, entry in getattr(model.annotations, key).items() if name not in gone} for key in OF_WEIGHTS}
+    return replace(model, graph=without_unused(module), plans=(), annotations=replace(model.annotations, **own))
 
 
 def _take_apart(module: fx.GraphModule, node: fx.Node, factors: Factors) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from tersenet.graph.operators import kind_of
+from tersenet.graph.operators import aten_name, kind_of
 from tersenet.graph.walk import bind, calls, copy
 from tersenet.schemes import Encoding, Scheme
 
@@ -50,7 +50,7 @@ def with_grids(model: Model) -> Model:
 
 def _names(node: fx.Node) -> list[str]:
     names = [node.name]
-    while kind_of(node) == "permute" and isinstance(node.args[0], fx.Node):
+    while (kind_of(node) == "permute" or "dropout" in aten_name(node)) and isinstance(node.args[0], fx.Node):
         node = node.args[0]
         names.append(node.name)
     return names

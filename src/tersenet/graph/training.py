@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from tersenet.graph.marks import put_back
 from tersenet.graph.operators import MOVEMENTS, aten_name, kind_of
 from tersenet.graph.walk import add_constant, bind, calls, constant, copy, is_constant, outputs, rebind
 from tersenet.model import Model
@@ -34,7 +35,7 @@ RUNNING = ("running_mean", "running_var")
 MOMENTUM = 0.1
 
 
-def trainable(model: Model, dropout: float | None = None) -> fx.GraphModule:
+def trainable(model: Model, dropout: float | None = None, source: bool = True) -> fx.GraphModule:
     """A network of its own that computes what the model does, and learns: parameters have gradients, ``train()`` and ``eval()`` switch the modes.
 
     In training mode batch norm takes the batch's own statistics and moves the running ones, and dropout drops. The names of
@@ -43,11 +44,15 @@ def trainable(model: Model, dropout: float | None = None) -> fx.GraphModule:
     Args:
         model: stays as it is.
         dropout: the share that every dropout drops, 0 to 1; None: what each has.
+        source: noise that the source's own training had is there in training mode, and penalties of values are watched.
 
     Returns:
         The module, in training mode.
     """
     module = _apart(copy(model.graph))
+    marks = {*model.annotations.noises, *model.annotations.activities}
+    if source and marks:
+        put_back(module, model.annotations, dropout)
     for parts in _shared(module):
         _hold(module, parts, _at(module, parts[0]).detach().clone())
     running = {str(node.target) for _, nodes in _batch_norms(module) for node in nodes}
@@ -61,9 +66,9 @@ def trainable(model: Model, dropout: float | None = None) -> fx.GraphModule:
             rebind(node, **{MODES[aten_name(node)]: switch})
             if kind_of(node) == "batch_norm" and not bind(node)["momentum"]:
                 rebind(node, momentum=MOMENTUM)
-            if dropout is not None and "dropout" in aten_name(node):
+            if dropout is not None and "dropout" in aten_name(node) and node.name not in marks:
                 rebind(node, p=dropout)
-        module.recompile()
+    module.recompile()
     return module.train()
 
 

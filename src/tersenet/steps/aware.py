@@ -96,7 +96,7 @@ def learn(how: AwareTraining, model: Model, context: Context, plan: Callable[[],
         objective=objective,
         module=network.module,
     )
-    left = (*_worse(how, outcome, start, judge), *_skipped(model, outcome, joint))
+    left = (*_worse(how, outcome, start, judge), *_skipped(how, model, outcome, joint))
     return Lesson(result, _numbers(network, joint), tuple(_changed(how, outcome, context, joint)), left)
 
 
@@ -158,11 +158,14 @@ def _worse(how: AwareTraining, outcome: Outcome, start: float | None, judge: Jud
     yield Change("a gain by training", f"{figures}; try a learning_rate below {how.learning_rate:g}, or statistics_until 1")
 
 
-def _skipped(model: Model, outcome: Outcome, joint: Joint) -> Iterator[Change]:
+def _skipped(how: AwareTraining, model: Model, outcome: Outcome, joint: Joint) -> Iterator[Change]:
     yield from joint.notes
     if outcome.stopped:
         yield Change("further epochs", outcome.stopped)
-    if any("dropout" in aten_name(node) for node in calls(model.graph)):
+    marks = {*model.annotations.noises, *model.annotations.activities}
+    if any("dropout" in aten_name(node) and node.name not in marks for node in calls(model.graph)):
         yield Change("dropout", "what learns is the network that is deployed, which has none")
+    if marks and not how.without_source_regularization:
+        yield Change("noise and penalties of values", "what learns is the network that is deployed, which has none; those of weights go on")
     if model.annotations.values or model.annotations.weights:
         yield Change("grids of the source", "training started from them, and moved them")

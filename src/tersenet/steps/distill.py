@@ -67,7 +67,7 @@ def taught(step: Distill, model: Model, context: Context, loss: Loss | None = No
     data: Any = context.data
     student, teacher = roles(step, model, context)
     hard = loss or own_loss(data.task, student, step.training.label_smoothing)
-    module = trainable(student, step.training.dropout)
+    module = trainable(student, step.training.dropout, not step.training.without_source_regularization)
     objective = distilled(step, teacher, student, data.task, loss=hard, module=module, seed=context.seed)
     result, outcome = tuned(
         student,

@@ -80,7 +80,7 @@ def check_frontend(
     if "export" not in reasons:
         _check_exports(model, inputs, max(tolerance, _OF_FILES), reasons)
     if training is not None:  # last: the source's own statistics may move
-        learning = replace(model, graph=trainable(model, dropout=0.0))
+        learning = replace(model, graph=trainable(model, dropout=0.0, source=False))
         for arrays in inputs:
             _compare(model, learning(*arrays), training(*arrays), tolerance, " in training mode")
     return model

@@ -62,6 +62,10 @@ class Hook:
     def before_step(self, moment: Moment) -> None:
         """Before a batch goes through the network."""
 
+    def penalty(self, moment: Moment) -> torch.Tensor | None:
+        """What goes into the loss beside what the batch says; asked once the batch is through the network."""
+        return None
+
     def after_backward(self, moment: Moment) -> None:
         """Gradients are there; the optimizer has not used them."""
 

@@ -235,6 +235,7 @@ class Loop:
         loss = self.lesson.objective(self.network, inputs, labels)
         if self.penalized:
             loss = loss + how.l1 * torch.stack([weight.abs().sum() for weight in self.penalized]).sum()
+        loss = sum((added for hook in self.lesson.hooks if (added := hook.penalty(moment)) is not None), loss)
         moment.loss = self._checked(loss)
         self.machine.backward(loss)
         for hook in self.lesson.hooks:

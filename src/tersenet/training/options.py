@@ -41,6 +41,7 @@ class Training(metaclass=Options):
         slimming: what draws the factors of batch norm to zero (L1), so that channels can leave.
         group_lasso: what draws all weights of a channel to zero together, so that it can leave.
         dropout: the share that every dropout of the network drops; by default what each has.
+        without_source_regularization: leave what the source's own training had and its file told: penalties, constraints, noise.
         label_smoothing: share of a label that is spread over all classes.
         augmentation: what is done to batches, in order: flip (left and right, with a chance), crop (with padding, in pixels), noise (normal,
             standard deviation), shift (in time, share of the length); each as a name, or name:number.
@@ -70,6 +71,7 @@ class Training(metaclass=Options):
     slimming: float = 0.0
     group_lasso: float = 0.0
     dropout: float | None = None
+    without_source_regularization: bool = False
     label_smoothing: float = 0.0
     augmentation: tuple[str, ...] = ()
     clip_norm: float = 0.0

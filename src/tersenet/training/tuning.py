@@ -23,6 +23,7 @@ from tersenet.training.inducing import inducing
 from tersenet.training.loop import Judge, Lesson, Outcome, train
 from tersenet.training.objective import Judging, Objective, objective_for
 from tersenet.training.options import Training
+from tersenet.training.source import of_source
 
 
 def tuned(
@@ -38,7 +39,8 @@ def tuned(
 ) -> tuple[Model, Outcome]:
     """Train a model on the train part; the best epoch is told on the selection part, where there is one with labels.
 
-    The model's masks and codebooks stay. With a store in the context, training goes on where it was interrupted.
+    The model's masks and codebooks stay, and what its source trained it with goes on (unless told otherwise). With a store in the
+    context, training goes on where it was interrupted.
 
     Args:
         model: stays as it is.
@@ -64,7 +66,7 @@ def tuned(
         raise DataError(f"{step} needs labels in the train part, and these data have none; give them, or distil from the network itself.")
     objective = objective or objective_for(data.task, ending(model), how.label_smoothing)
     key = signature(step=step, also=also, model=model.fingerprint, data=data.fingerprint, how=asdict(how), seed=context.seed, torch=torch.__version__)
-    module = trainable(model, how.dropout) if module is None else module
+    module = trainable(model, how.dropout, not how.without_source_regularization) if module is None else module
     lesson = Lesson(
         module,
         objective,
@@ -72,7 +74,7 @@ def tuned(
         how,
         model.inputs,
         judge=_judge(data, model, objective),
-        hooks=[*_masked(model), *inducing(model, how), *hooks, *_shared(model)],
+        hooks=[*of_source(model, how), *_masked(model), *inducing(model, how), *hooks, *_shared(model)],
         batch=model.batches_of(0),
         seed=context.seed,
         kept=None if context.store is None else context.store.draft(key) / "training.pt",

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensorMode
 
+from tersenet.annotations import Noise, Penalty
 from tersenet.errors import ModelError, TersenetError
 from tersenet.frontends.keras import operations, tensorflow_functions, wrapped
 from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, mapped, network
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
+from tersenet.frontends.keras.layers.regularization import Noisy, watch
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
-from tersenet.frontends.keras.penalties import penalties
+from tersenet.frontends.keras.penalties import Probe, activity, kept
+from tersenet.frontends.keras.regularizers import Unknown, text
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
 from tersenet.frontends.keras.weights import forget, of_layers
 from tersenet.graph.recurrent import shapes_only
@@ -53,9 +56,11 @@ class Builder:
         self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
         self.checked = checked
         self.notes: list[str] = []
-        self.penalties: list[tuple[str, str]] = []
+        self.left: list[tuple[str, str]] = []  # regularizers and constraints that are not kept
+        self.marks: list[Noise | Penalty] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._depth = 0
+        self._within = 0
 
     def network(self, layer: Described, weights: Weights, shapes: Shapes, dtypes: Sequence[torch.dtype]) -> KerasNetwork:
         """The module of a network, functional or a chain.
@@ -115,6 +120,7 @@ class Builder:
             return self.network(described, layer.weights, layer.input_shapes, [torch.float32] * len(layer.input_shapes))
         if found is None:
             found = self._from_table(layer)
+        self._within += 1
         try:
             module = found(layer)
         except TersenetError:
@@ -125,11 +131,35 @@ class Builder:
                 f"the layer {layer.name!r} ({layer.kind}) cannot be made from its configuration and its weights ({shapes}): "
                 f"{type(error).__name__}: {str(error)[:160]}"
             ) from error
+        finally:
+            self._within -= 1
         if not isinstance(module, torch.nn.Module):
             raise ModelError(f"the converter of {layer.kind} must return a torch module, got {type(module).__name__}")
         self.notes += [f"{layer.name}: {note}" for note in getattr(module, "notes", ())]
-        self.penalties += penalties(layer.kind, layer.name, layer.config)
+        self._keep(layer, module, None if found in self.custom.values() else lambda weights: found(replace(layer, weights=weights)))
         return module
+
+    def _keep(self, layer: Layer, module: torch.nn.Module, probe: Probe | None) -> None:
+        """Keep what only training feels beside the module: as its attribute, and as marks in what it computes."""
+        own = kept(layer, module, probe)
+        self.left += own.left
+        if own.penalties or own.constraints:
+            module.kept = own  # type: ignore[assignment]
+        if isinstance(module, Noisy) and module.noise.amount:
+            module.number = self._marked(module.noise)
+        try:
+            cost = activity(layer)
+            if cost is not None and self._within:
+                raise Unknown("it is of values inside another layer")
+        except Unknown as why:
+            self.left.append(("_regularizer", f"{layer.name} (activity: {text(layer.config.get('activity_regularizer'))}): {why}"))
+            return
+        if cost is not None:
+            watch(module, self._marked(cost))
+
+    def _marked(self, entry: Noise | Penalty) -> int:
+        self.marks.append(entry)
+        return len(self.marks) - 1
 
     def _from_table(self, layer: Layer) -> Convert:
         if layer.kind in REFUSED and not layer.registered:

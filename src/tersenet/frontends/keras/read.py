@@ -21,9 +21,10 @@ from tersenet.frontends.keras.layer import Convert
 from tersenet.frontends.keras.layers.activations import mark_keras_2
 from tersenet.frontends.keras.memory import in_memory, is_a
 from tersenet.frontends.keras.network import NamedNetwork
-from tersenet.frontends.keras.penalties import notes
+from tersenet.frontends.keras.penalties import kept_of, notes
 from tersenet.frontends.keras.wrapped import masks_of
 from tersenet.graph.grids import with_grids
+from tersenet.graph.marks import with_marks
 from tersenet.graph.tidy import attribute_name
 from tersenet.graph.trace import trace
 from tersenet.model import Model
@@ -106,17 +107,18 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
     )
     built = builder.network(top, saved.weights, given, dtypes)
     module = NamedNetwork(built, names, _outputs(built.returned))
-    masks = {attribute_name(key): mask for key, mask in masks_of(module).items()}
+    kept = kept_of(module)
+    of_parameters: dict[str, dict[str, Any]] = {"masks": masks_of(module), "penalties": kept.penalties, "constraints": kept.constraints}
     model = trace(module, examples, name=name, dynamic=dynamic)
     provenance = {
         "keras": saved.version,
         "class": top.kind,
         "torch": torch.__version__,
-        "notes": [*builder.notes, *notes(dict.fromkeys(builder.penalties))],
+        "notes": [*builder.notes, *notes(dict.fromkeys(builder.left))],
     }
-    held = set(model.graph.state_dict())
-    annotations = Annotations(masks={key: mask for key, mask in masks.items() if key in held})
-    return with_grids(replace(model, format="keras", provenance=provenance, annotations=annotations))
+    annotations = Annotations(**{what: {attribute_name(key): entry for key, entry in found.items()} for what, found in of_parameters.items()})
+    model = replace(model, format="keras", provenance=provenance, annotations=annotations.among(model.graph.state_dict()))
+    return with_marks(with_grids(model), builder.marks)
 
 
 def _outermost(saved: Saved) -> Described:

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import tersenet
+from tersenet.annotations import Constraint, Noise, Penalty
 from tersenet.errors import ModelError
-from tersenet.frontends.keras.penalties import notes, penalties
+from tersenet.frontends.keras.penalties import notes
 from tersenet.graph.training import trainable
 
 h5py = pytest.importorskip("h5py")
@@ -66,19 +67,101 @@ def test_dropout_by_a_gaussian_factor_is_kept_and_can_be_switched_off(tmp_path: 
     images = torch.ones(64, 4)
     assert not torch.equal(trainable(model)(images)[0], trainable(model)(images)[0])
     np.testing.assert_array_equal(trainable(model, dropout=0.0)(images)[0].detach().numpy(), model(images.numpy()))
-    assert model.provenance["notes"] == ["noise: its Gaussian factor is a dropout of the same rate, mean and variance in later training"]
+    assert list(model.annotations.noises.values()) == [Noise("factor", 0.5)]
+    assert model.provenance["notes"] == []
 
 
-def test_regularizers_and_constraints_are_named(tmp_path: Path) -> None:
-    config = {**DENSE["config"], "kernel_regularizer": {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.01}}}
-    config |= {"bias_regularizer": None, "kernel_constraint": {"class_name": "NonNeg", "config": {}}}
-    model = tersenet.load(archive(tmp_path / "net.keras", [{**DENSE, "config": config}, layer("ActivityRegularization", "small", l1=0.1)], HELD))
-    assert model.provenance["notes"] == [
-        "regularizers are not kept: training adds what its options l1 and l2 say; there are dense (kernel: L1L2 l2=0.01), small (activity: l1=0.1)",
-        "constraints are not kept: training does not hold weights to them; there are dense (kernel: NonNeg)",
+def with_settings(**settings: Any) -> dict[str, Any]:
+    return {**DENSE, "config": {**DENSE["config"], **settings}}
+
+
+@pytest.mark.parametrize(
+    ("held", "entry"),
+    [
+        ({"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.02}}, Penalty(l2=0.02)),
+        ({"class_name": "L1L2", "config": {"l1": 0.01, "l2": None}}, Penalty(l1=0.01)),
+        ({"class_name": "L2", "config": {"l2": 0.5}, "module": "keras.regularizers", "registered_name": None}, Penalty(l2=0.5)),
+        ({"class_name": "L1", "config": {}}, Penalty(l1=0.01)),
+        ("l2", Penalty(l2=0.01)),
+        ("l1_l2", Penalty(0.01, 0.01)),
+        ({"class_name": "OrthogonalRegularizer", "config": {"factor": 0.1, "mode": "rows"}}, Penalty(orthogonal=0.1, axes=(0,))),
+        ({"class_name": "OrthogonalRegularizer", "config": {"factor": 0.1, "mode": "columns"}}, Penalty(orthogonal=0.1, axes=(1,))),
+    ],
+)
+def test_regularizers_are_kept_however_they_are_spelled(held: Any, entry: Penalty, tmp_path: Path) -> None:
+    model = tersenet.load(archive(tmp_path / "net.keras", [with_settings(kernel_regularizer=held, bias_regularizer=None)], HELD))
+    assert model.annotations.penalties == {"dense.weight": entry}
+    assert model.provenance["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("held", "entry"),
+    [
+        ({"class_name": "NonNeg", "config": {}}, Constraint("non-negative")),
+        ("non_neg", Constraint("non-negative")),
+        ({"class_name": "MaxNorm", "config": {"max_value": 3, "axis": 0}}, Constraint("norm", 0, 3, 1, (1,))),
+        ({"class_name": "max_norm", "config": {"max_value": 3, "axis": [-1]}}, Constraint("norm", 0, 3, 1, (0,))),
+        ({"class_name": "UnitNorm", "config": {"axis": [0, 1]}}, Constraint("norm", 1, 1, 1, (0, 1))),
+        ({"class_name": "MinMaxNorm", "config": {"min_value": 0.1, "max_value": 2, "rate": 0.5, "axis": 1}}, Constraint("norm", 0.1, 2, 0.5, (0,))),
+    ],
+)
+def test_constraints_are_kept_along_our_axes(held: Any, entry: Constraint, tmp_path: Path) -> None:
+    model = tersenet.load(archive(tmp_path / "net.keras", [with_settings(kernel_constraint=held)], HELD))
+    assert model.annotations.constraints == {"dense.weight": entry}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"kernel_regularizer": {"class_name": "Mine", "config": {"l1": 0.5}}}, "dense (kernel: Mine l1=0.5): it is none of Keras's own"),
+        ({"kernel_regularizer": {"class_name": "L1", "config": {}, "module": "mine", "registered_name": "mine>L1"}}, "it is none of Keras's own"),
+        ({"kernel_regularizer": {"class_name": "L1", "config": {"l1": "x"}}}, "its l1 must be a number of 0 or more, got x"),
+        ({"kernel_regularizer": {"class_name": "L1", "config": {"l1": -1}}}, "its l1 must be a number of 0 or more, got -1"),
+        ({"bias_regularizer": {"class_name": "OrthogonalRegularizer", "config": {}}}, "it is of a matrix"),
+        ({"kernel_constraint": {"class_name": "RadialConstraint", "config": {}}}, "it is none of Keras's own that are kept"),
+        ({"kernel_constraint": {"class_name": "MaxNorm", "config": {"axis": 2}}}, "its axes [2] are not those of a variable of shape (4, 3)"),
+        ({"kernel_constraint": {"class_name": "MaxNorm", "config": {"axis": "x"}}}, "its axis must be whole numbers"),
+        ({"activity_regularizer": {"class_name": "OrthogonalRegularizer", "config": {}}}, "the orthogonal one of values is not kept"),
+        ({"factor_regularizer": "l2"}, "dense (factor: l2): no variable is known by this name"),
+    ],
+)
+def test_what_is_not_kept_is_named_with_the_reason(settings: dict[str, Any], why: str, tmp_path: Path) -> None:
+    model = tersenet.load(archive(tmp_path / "net.keras", [with_settings(**settings)], HELD))
+    assert not model.annotations
+    (note,) = model.provenance["notes"]
+    assert note.startswith(("regularizers that later training goes without: dense", "constraints that later training goes without: dense"))
+    assert why in note
+
+
+def test_a_layer_of_the_users_own_is_not_tried(tmp_path: Path) -> None:
+    def linear(layer: Any) -> torch.nn.Module:
+        made = torch.nn.Linear(4, 3)
+        made.weight = torch.nn.Parameter(torch.from_numpy(layer.weights.own[0].T.copy()))
+        return made
+
+    path = archive(tmp_path / "net.keras", [with_settings(kernel_regularizer="l2")], HELD)
+    model = tersenet.load_keras(path, layers={"Dense": linear})
+    assert not model.annotations
+    assert "the layer is converted by a function of your own" in model.provenance["notes"][0]
+
+
+def test_noise_and_penalties_of_values_lie_beside_the_graph(tmp_path: Path) -> None:
+    layers = [
+        layer("GaussianNoise", "noise", stddev=0.3),
+        with_settings(activity_regularizer="l1"),
+        layer("Dropout", "drop", rate=0.4, noise_shape=[None, 1]),
+        layer("ActivityRegularization", "small", l1=0.0, l2=0.1),
+        layer("GaussianNoise", "none", stddev=0.0),
     ]
+    model = tersenet.load(archive(tmp_path / "net.keras", layers, HELD))
+    held = model.annotations
+    assert held.noises == {"dropout": Noise("add", 0.3), "dropout_2": Noise("dropout", 0.4, (1,))}
+    assert held.activities == {"dropout_1": Penalty(l1=0.01), "dropout_3": Penalty(l2=0.1)}
+    assert model.provenance["notes"] == []
+    plain = tersenet.load(archive(tmp_path / "plain.keras", [DENSE], HELD))
+    np.testing.assert_array_equal(model(np.ones((3, 4), np.float32)), plain(np.ones((3, 4), np.float32)))
 
 
 def test_a_note_names_a_few_of_many() -> None:
-    (said,) = notes([found for place in range(9) for found in penalties("Dense", f"d{place}", {"kernel_regularizer": "l2"})])
-    assert said.endswith("d5 (kernel: l2) and 3 more")
+    (said,) = notes([("_regularizer", f"d{place} (kernel: Mine): it is none of Keras's own") for place in range(9)])
+    assert said.endswith("d5 (kernel: Mine): it is none of Keras's own and 3 more")

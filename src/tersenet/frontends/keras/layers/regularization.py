@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tersenet.annotations import Noise
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer
 from tersenet.frontends.keras.layers.arguments import channels_last, input_shape, number, rate, title, value
 from tersenet.frontends.keras.layers.order import to_first, to_last
+from tersenet.graph.marks import mark
+from tersenet.numerics.regularization import noisy
 
-NOISE_IS_LOST = "its noise is no operator of the graph; training what was loaded goes without it"
 OF_CHANNELS: dict[int, Callable[..., Tensor]] = {3: F.dropout1d, 4: F.dropout2d, 5: F.dropout3d}
 
 
@@ -41,25 +44,34 @@ class ChannelDropout(nn.Module):
         return to_last(dropped, self.last)
 
 
-class SharedDropout(nn.Module):
-    """Numbers along given axes are left out together in training.
+class Noisy(nn.Module):
+    """Noise in training; in evaluation a mark that tells which.
 
     Args:
-        shape: of the mask, 1 along axes that share; None for the size of the input.
+        noise: what is done.
     """
 
-    notes = (NOISE_IS_LOST,)
+    number: int | None = None  # of the mark
 
-    def __init__(self, rate: float, shape: list[int | None]) -> None:
+    def __init__(self, noise: Noise) -> None:
         super().__init__()
-        self.rate = rate
-        self.shape = shape
+        self.noise = noise
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        ones = x.new_ones([have if size is None else size for have, size in zip(x.shape, self.shape, strict=True)])
-        return x * F.dropout(ones, self.rate, True)
+        if self.training:
+            return noisy(x, self.noise.kind, self.noise.amount, self.noise.shared)
+        return x if self.number is None else mark(x, self.number)
+
+
+def watch(module: nn.Module, number: int) -> None:
+    """Leave a mark at whatever a layer returns, for what its output costs in training."""
+
+    def marked(_: nn.Module, __: Any, result: Any) -> Any:
+        if isinstance(result, tuple | list):
+            return type(result)(marked(_, __, part) for part in result)
+        return mark(result, number) if isinstance(result, Tensor) and result.is_floating_point() else result
+
+    module.register_forward_hook(marked)  # no module around it: parameters keep their names
 
 
 def dropout(layer: Layer) -> nn.Module:
@@ -70,7 +82,7 @@ def dropout(layer: Layer) -> nn.Module:
     rank = len(input_shape(layer))
     if not isinstance(shape, list | tuple) or len(shape) != rank or not all(size is None or isinstance(size, int) for size in shape):
         raise ModelError(f"noise_shape of {title(layer)} must be {rank} sizes, got {shape!r}.")
-    return SharedDropout(part, [None if size == -1 else size for size in shape])
+    return Noisy(Noise("dropout", part, tuple(axis for axis, size in enumerate(shape) if size == 1)))
 
 
 def _spatial(layer: Layer, rank: int) -> nn.Module:
@@ -111,36 +123,14 @@ def alpha_dropout(layer: Layer) -> nn.Module:
     return AlphaDropout(rate(layer))
 
 
-class Noise(nn.Module):
-    """Gaussian noise is added in training."""
-
-    notes = (NOISE_IS_LOST,)
-
-    def __init__(self, deviation: float) -> None:
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.randn_like(x) * self.deviation if self.training else x
-
-
 def gaussian_noise(layer: Layer) -> nn.Module:
     """``GaussianNoise``."""
-    return Noise(number(layer, "stddev"))
-
-
-class GaussianDropout(Dropout):
-    """Dropout of the same rate stands for a Gaussian factor: both have the mean 1 and the variance rate / (1 - rate).
-
-    Reference: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 10.
-    """
-
-    notes = ("its Gaussian factor is a dropout of the same rate, mean and variance in later training",)
+    return Noisy(Noise("add", number(layer, "stddev")))
 
 
 def gaussian_dropout(layer: Layer) -> nn.Module:
-    """``GaussianDropout``."""
+    """``GaussianDropout``: a factor of the mean 1 and the variance rate / (1 - rate)."""
     part = rate(layer)
     if part == 1:
         raise ModelError(f"rate of {title(layer)} must be below 1.")
-    return GaussianDropout(part)
+    return Noisy(Noise("factor", math.sqrt(part / (1 - part))))

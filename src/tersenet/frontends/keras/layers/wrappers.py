@@ -13,6 +13,7 @@ from tersenet.frontends.keras.layer import Layer
 from tersenet.frontends.keras.layers.arguments import input_shape, title
 from tersenet.frontends.keras.layers.recurrent import Fused, Recurrent
 from tersenet.frontends.keras.network import takes_masks
+from tersenet.frontends.keras.penalties import kept_beside
 
 _MERGE = ("concat", "sum", "mul", "ave")
 
@@ -69,6 +70,8 @@ class FusedBidirectional(nn.Module):
         self.steps, self.mode = Fused(operator), mode
         self.sequences, self.states, self.zeroed = ahead.sequences, ahead.states, ahead.zeroed
         self.notes = tuple(dict.fromkeys((*ahead.notes, *behind.notes)))
+        self.kept = kept_beside(ahead)
+        self.kept.add(kept_beside(behind), lambda name: f"{name}_reverse")
 
     def forward(self, x: Tensor, *states: Tensor, mask: Any = None) -> Any:
         mask = mask[0] if isinstance(mask, list | tuple) else mask
