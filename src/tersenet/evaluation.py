@@ -46,6 +46,9 @@ def evaluate(
         Plain facts, as ``tersenet measure --json`` prints them.
     """
     check_conditions(threads, seed)
+    for path in (file, against):
+        if not isinstance(path, str | Path | None):
+            raise ModelError(f"a file must be given by its path, got {type(path).__name__}.")
     artifact, target = opened(Path(file), threads)
     bound = _bound(data, artifact, seed)
     scores = scores_of(artifact, bound.evaluation, bound.task, progress=progress)

@@ -25,7 +25,7 @@ from tersenet.recipe import Recipe
 from tersenet.step import Context, StepResult
 from tersenet.steps.distill import Distill, roles, taught
 from tersenet.steps.train import Train, learn
-from tersenet.store import Run, claim, signature, write_file
+from tersenet.store import Run, claim, signature, usual_folder, write_file
 from tersenet.targets import table
 from tersenet.training.loop import Outcome
 from tersenet.training.objective import Loss
@@ -179,7 +179,7 @@ class _Work:
 
 def _kept(work: _Work, key: str, out: str | Path | None) -> Fitted:
     """The work, done or answered from its folder."""
-    folder = Path(out) if out is not None else Path("runs") / f"{work.network.name}-{key[:8]}"
+    folder = Path(out) if out is not None else usual_folder(work.network.name, key)
     with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
             result, outcome = work.learn(replace(work.context, store=run.steps))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from tersenet.frontends.table import load
@@ -21,6 +22,8 @@ def inspect_model(
     model: Any, targets: Sequence[str] = (), *, weights: str | None = None, trust: bool = False, length: int = 0, cpu: str = ""
 ) -> dict[str, Any]:
     """Layers, MACs and bytes of a network; which channels can leave; for each runtime what would be integers and what would stay in float, and why.
+
+    `from_source` counts what came with it: grids of values and weights, masks, penalties, constraints, noise.
 
     Args:
         model: anything that `tersenet.load` takes.
@@ -54,6 +57,7 @@ def inspect_model(
         "parameters": totals.parameters,
         "macs": totals.macs,
         "float_bytes": totals.float_bytes,
+        "from_source": {part.name: len(held) for part in fields(network.annotations) if (held := getattr(network.annotations, part.name))},
         "layers": rows,
         "pruning": [_prunable(group) for group in dependencies(network).groups],
         "targets": plans,

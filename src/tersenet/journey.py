@@ -35,7 +35,7 @@ from tersenet.report import html
 from tersenet.report.advice import advised
 from tersenet.step import Change, Context, Step, StepResult, check_options
 from tersenet.steps.table import step_from_json
-from tersenet.store import Run, claim, signature, write_file
+from tersenet.store import Run, claim, signature, usual_folder, write_file
 from tersenet.target import Artifact, ExportOptions, Target
 from tersenet.targets import table
 
@@ -124,7 +124,7 @@ def compress(
         layers=settings.layers,
         versions=environment()["versions"],
     )
-    folder = Path(out) if out is not None else Path("runs") / f"{network.name}-{key[:8]}"
+    folder = Path(out) if out is not None else usual_folder(network.name, key)
     with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
             _Journey(network, others, bound, targets, exporters, recipe, budget, settings, run).go()
@@ -140,8 +140,8 @@ def _check_given(to: Any, recipe: Any, budget: Any, out: Any, settings: Any) -> 
         raise RecipeError(f"a recipe must be a tersenet.Recipe, a name or a file, got {type(recipe).__name__}.")
     if not isinstance(budget, Budget | None):
         raise BudgetError(f"a budget must be a tersenet.Budget, as Budget(max_bytes='60kB'), got {type(budget).__name__}.")
-    if not isinstance(out, str | Path | None):
-        raise OutputError(f"out must be the path of a folder, got {type(out).__name__}.")
+    if not isinstance(out, str | Path | None) or "\0" in str(out):
+        raise OutputError(f"out must be the path of a folder, got {out!r}.")
     if not isinstance(settings, Settings | None):
         raise RecipeError(f"settings must be a tersenet.Settings, got {type(settings).__name__}.")
 

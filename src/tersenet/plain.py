@@ -11,7 +11,7 @@ import contextlib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -78,7 +78,10 @@ def check_fields(value: Any, where: str, kind: type[InputError] = InputError) ->
     hints = typing.get_type_hints(type(value))
     try:
         for entry in fields(value):
-            _checked(hints[entry.name], getattr(value, entry.name), f"{where}.{entry.name}")
+            given = getattr(value, entry.name)
+            found = _checked(hints[entry.name], given, f"{where}.{entry.name}")
+            if is_dataclass(found) and not is_dataclass(given):
+                raise kind(f"{where}.{entry.name} must be of the class {type(found).__name__}, got {type(given).__name__}.")
     except kind:
         raise
     except InputError as error:
@@ -99,6 +102,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return _checked_union([part for part in parts if part is not type(None)], value, where)
     if origin is tuple:
         return _checked_tuple(parts, value, where)
+    if origin is Callable:
+        return _checked_function(value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _checked_mapping(parts, value, where)
     if not isinstance(hint, type):
@@ -129,6 +134,12 @@ def _checked_tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
         raise InputError(f"{where} must have {len(parts)} entries, got {len(value)}.")
     kinds = [parts[0]] * len(value) if open_ended else parts
     return tuple(_checked(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _checked_function(value: Any, where: str) -> Any:
+    if not callable(value):
+        raise InputError(f"{where} must be a function, got {type(value).__name__}.")
+    return value
 
 
 def _checked_mapping(parts: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:

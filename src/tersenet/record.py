@@ -315,6 +315,8 @@ class Report:
         Raises:
             OutputError: there is none, or it cannot be read.
         """
+        if not isinstance(folder, str | Path):
+            raise OutputError(f"a run's folder must be a path, got {type(folder).__name__}.")
         path = Path(folder) / FILE_NAME
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

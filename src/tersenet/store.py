@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,16 @@ def signature(**inputs: Any) -> str:
     """
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def usual_folder(name: str, key: str) -> Path:
+    """Where a run goes unless told: within ``runs``, whatever the network is called.
+
+    >>> usual_folder("../a b", "0123456789abcdef").as_posix()
+    'runs/a-b-01234567'
+    """
+    plain = re.sub(r"[^\w.]+", "-", name).strip(".-")
+    return Path("runs") / f"{plain or 'network'}-{key[:8]}"
 
 
 def write_file(path: Path, content: bytes | str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tersenet
-from tersenet import Data, ExportOptions, Model, Preparation, Recipe, Settings, TersenetError
+from tersenet import Data, ExportOptions, Model, Preparation, Recipe, Report, Settings, Task, TersenetError
 
 
 def arrays(**options: Any) -> Data:
@@ -36,6 +36,19 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "weights": (lambda: loaded(weights=3), "weights must be the path of a file, got int"),
     "a network's name": (lambda: loaded(name=3), "the name of a network must be text, got int"),
     "open axes": (lambda: loaded(dynamic=3), "dynamic must name the open axes of inputs, as {'input': {1: 'words'}}, got 3"),
+    "a dict for options": (lambda: Settings(options={}), "settings.options must be of the class ExportOptions, got dict"),  # type: ignore[arg-type]
+    "progress": (lambda: Settings(progress=1), "settings.progress must be a function, got int"),  # type: ignore[arg-type]
+    "a dict for a picture": (lambda: Preparation(decoded={}), "preparation"),  # type: ignore[arg-type]
+    "a dtype": (lambda: Preparation(dtype="nonsense"), "unknown dtype of a preparation 'nonsense'"),
+    "sizes": (lambda: Preparation(size=(-1, 2)), "shape and size must be positive"),
+    "trust": (lambda: loaded(trust=3), "trust must be True or False"),
+    "length": (lambda: loaded(length=np.zeros(3)), "length a whole number"),
+    "a metric's name": (lambda: Task.own(len, 5, "higher"), "a metric has a name, a direction"),  # type: ignore[arg-type]
+    "a metric's direction": (lambda: Task.own(len, "m", np.zeros(3)), "a metric has a name, a direction"),  # type: ignore[arg-type]
+    "what is saved": (lambda: tersenet.save(1, "x.pt2"), "a tersenet.Model is saved to the path of a file, got int and str"),  # type: ignore[arg-type]
+    "a file to measure": (lambda: tersenet.evaluate(1, "digits"), "a file must be given by its path, got int"),  # type: ignore[arg-type]
+    "a run to read": (lambda: Report.read(1), "a run's folder must be a path, got int"),  # type: ignore[arg-type]
+    "out": (lambda: tersenet.compress(torch.nn.Linear(3, 2), "digits", out="a\0b"), "out must be the path of a folder, got 'a\\x00b'"),
     "an open axis": (lambda: loaded(dynamic={"input": {"a": "b"}}), "dynamic must name the open axes"),
 }
 

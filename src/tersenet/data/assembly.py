@@ -110,7 +110,7 @@ def _without_judges(parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]
 
 def _check_disjoint(parts: Mapping[str, Part]) -> None:
     """Raise DataError where what learns or chooses shares samples with what judges it."""
-    for judge, others in (("evaluation", ("train", "calibration", "selection")), ("selection", ("train",))):
+    for judge, others in (("evaluation", ("train", "calibration", "selection")), ("selection", ("train", "calibration"))):
         for name in others:
             common = _overlap(parts[name], parts[judge]) if name in parts and judge in parts else 0
             if common:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,29 +16,34 @@ import numpy as np
 PLAIN = (str, bytes, int, float, complex, bool, np.generic, type(None))
 # What Python adds to every class.
 UNTOLD = frozenset({"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__"})
+# Where Python's own modules lie.
+STANDARD = sysconfig.get_path("stdlib")
 NESTED = (tuple, list, frozenset, set)
 
 
 def identity_of(function: Callable[..., Any]) -> list[str]:
-    """Name and SHA-256 of a function's code and of all plain values and functions that it reaches.
+    """Name and SHA-256 of a function's code and of the plain values and functions that it reaches.
 
     Followed are constants, defaults, closures, globals that the code names, what it names of modules of the user's own, classes, and objects'
-    state. Libraries count by name and version: what their functions reach is not looked into.
+    state. Functions of libraries count by name: what they reach is not looked into. What this does not see, `answers_of` mostly does.
     """
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    digest = hashlib.sha256()
-    with suppress(RecursionError):  # what lies deeper than Python goes is not looked into
-        for part in _parts(function, {}):
-            digest.update(part.encode() + b"\0")
-    return [name, digest.hexdigest()]
+    kind = type(function)
+    parts: list[str] = []
+    with suppress(Exception):  # an object may refuse any question, or lie deeper than Python goes: then the name alone counts
+        parts = list(_parts(function, {}))
+    name = function.__qualname__ if isinstance(function, FunctionType) else kind.__qualname__
+    return [name, hashlib.sha256("\0".join(parts).encode()).hexdigest()]
 
 
-def _parts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+def _parts(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     if isinstance(value, PLAIN):
         yield f"{type(value).__name__} {value!r}"
-    if type(value) in PLAIN or id(value) in seen:
+    if type(value) in PLAIN:
         return
-    seen[id(value)] = value  # alive, so that no other object takes its number
+    if id(value) in seen:
+        yield f"again {seen[id(value)][0]}"
+        return
+    seen[id(value)] = (len(seen), value)  # alive, so that no other object takes its number
     if isinstance(value, (*PLAIN, Mapping, *NESTED)) and not _of_library(type(value)):  # a list, a number or the like, with more to it
         yield from _parts((type(value), getattr(value, "__dict__", {})), seen)
     if isinstance(value, PLAIN):
@@ -45,7 +51,7 @@ def _parts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
     if isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}"
     elif hasattr(value, "detach") and not isinstance(value, type):  # a tensor
-        yield from _parts(value.detach().cpu().double().numpy(), seen)
+        yield from _parts(np.asarray(value.detach().tolist()), seen)
     elif isinstance(value, np.ndarray) and value.dtype.kind == "O":
         yield from _parts(value.tolist(), seen)
     elif isinstance(value, np.ndarray):
@@ -63,7 +69,7 @@ def _parts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
         yield from _called(value, seen)
 
 
-def _called(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+def _called(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     """Functions, methods, classes and other objects."""
     if isinstance(value, FunctionType):
         yield f"function {value.__module__}.{value.__qualname__}"
@@ -90,7 +96,7 @@ def _called(value: Any, seen: dict[int, Any]) -> Iterator[str]:
         yield from _state(value, seen)
 
 
-def _state(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+def _state(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     """What an object holds, in its attributes or in what it would be made of again."""
     slots = [name for kind in type(value).__mro__ for name in _names_of_slots(kind)]
     if slots or hasattr(value, "__dict__"):
@@ -112,7 +118,8 @@ def _of_library(value: Any) -> bool:
     """The module of a function or a class is Python's or an installed package's."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return name.partition(".")[0] in (sys.stdlib_module_names | {"tersenet"}) - {"__main__"} or "site-packages" in file
+    ours = name.partition(".")[0] in {"tersenet", *sys.builtin_module_names} - {"__main__"}
+    return ours or "site-packages" in file or file.startswith(STANDARD)
 
 
 def _reached(function: FunctionType) -> Iterator[Any]:

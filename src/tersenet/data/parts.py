@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tersenet.data.answers import answers_of
 from tersenet.data.assembly import PARTS, Assembly, assemble
 from tersenet.data.binding import bound, check_fit
 from tersenet.data.preparation import Preparation
@@ -33,6 +34,7 @@ class Data:
         name: what reports call the data.
         class_names: in the order of the labels' numbers; () where they are not known.
         notes: sentences for the report: what was cut from what, what judges.
+        answers: what a user's own metric answers to made-up outputs of the network that the data were bound to.
     """
 
     train: Part = field(default_factory=Part)
@@ -43,6 +45,7 @@ class Data:
     name: str = "data"
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part, found in self.parts():
@@ -88,7 +91,8 @@ class Data:
     @classmethod
     def of(cls, assembly: Assembly, name: str) -> Data:
         """Data from parts that were made to fit together."""
-        return cls(**assembly.parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
+        parts: dict[str, Any] = dict(assembly.parts)
+        return cls(**parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.task.name}: {', '.join(f'{len(part)} {name}' for name, part in self.parts())})"
@@ -128,7 +132,8 @@ class Data:
             for way, array, spec in zip(preparation, found.inputs, inputs, strict=bool(found)):
                 check_fit(way, array, spec, part)
         self._check_labels(outputs)
-        return self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
+        made = self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
+        return replace(made, answers=answers_of(self.task, (self.evaluation or self.selection).labels, outputs))
 
     def _check_labels(self, outputs: Sequence[TensorSpec]) -> None:
         """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""
@@ -154,8 +159,8 @@ class Data:
         return self._with({part: getattr(self, part).take(count, seed)})
 
     def _with(self, parts: dict[str, Part]) -> Data:
-        merged = {**dict(self.parts()), **parts}
-        return Data(**merged, task=self.task, name=self.name, class_names=self.class_names, notes=self.notes)
+        changed: dict[str, Any] = dict(parts)
+        return replace(self, **changed)
 
     def noted(self, note: str) -> Data:
         """The same data with one more note for the report."""
@@ -168,7 +173,9 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """A SHA-256 of every part, label, task and preparation: equal for equal data, in every process."""
-        digest = hashlib.sha256(json.dumps([self.task.identity(), self.class_names, [way.to_json() for way in self.preparation]]).encode())
+        digest = hashlib.sha256(
+            json.dumps([self.task.identity(), *self.answers, self.class_names, [way.to_json() for way in self.preparation]]).encode()
+        )
         for name, part in self.parts():
             for array in (*part.inputs, *([] if part.labels is None else [part.labels])):
                 digest.update(f"{name} {array.dtype} {array.shape}".encode())

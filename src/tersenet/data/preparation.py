@@ -15,6 +15,7 @@ from tersenet.data.text import Text
 from tersenet.errors import DataError, unknown
 from tersenet.plain import check_fields, from_plain
 
+DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
 # What was done before there were numbers: kind, as records name it -> its class.
 DECODERS = {"picture": Picture, "text": Text, "sound": Sound}
 
@@ -59,6 +60,10 @@ class Preparation:
             if not (isfinite(self.scale) and self.scale > 0):
                 raise DataError(f"a preparation's scale must be finite and positive, got {self.scale}.")
         check_fields(self, "preparation", DataError)
+        if self.dtype and self.dtype not in DTYPES:
+            raise DataError(unknown("dtype of a preparation", self.dtype, DTYPES))
+        if min((*self.shape, *self.size), default=1) < 1:
+            raise DataError(f"a preparation's shape and size must be positive, got {self.shape} and {self.size}.")
         for letters in (self.stored, self.layout):
             if letters and (letters[0] != "N" or len(set(letters)) != len(letters) or not letters.isupper()):
                 raise DataError(f"a layout has one capital letter for each axis, N (the batch) first, as NHWC; got {letters!r}.")

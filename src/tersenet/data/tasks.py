@@ -55,6 +55,10 @@ class Task:
         """
         if not callable(function):
             raise DataError(f"a metric must be a function of (outputs, labels), got {type(function).__name__}.")
+        if not isinstance(metric, str) or not isinstance(direction, str) or not isinstance(bounded, bool):
+            raise DataError(
+                f"a metric has a name, a direction (higher, lower) and whether it is bounded, got {metric!r}, {direction!r}, {bounded!r}."
+            )
         return cls("own", "own", metric, direction, bounded, function)
 
     @property

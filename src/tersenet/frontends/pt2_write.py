@@ -39,6 +39,8 @@ def save(model: Model, path: str | Path) -> Path:
         OutputError: another ending, or the folder cannot be written.
         ModelError: an operator has an argument that no file can hold.
     """
+    if not isinstance(model, Model) or not isinstance(path, str | Path):
+        raise OutputError(f"a tersenet.Model is saved to the path of a file, got {type(model).__name__} and {type(path).__name__}.")
     path = Path(path)
     if path.suffix.lower() != ".pt2":
         raise OutputError(f"a network is saved to a .pt2 file, got {path.name!r}; name one that ends in .pt2.")

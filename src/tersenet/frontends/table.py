@@ -62,7 +62,7 @@ def load(
         ModelError: the source cannot be read, or the network cannot be traced.
         UntrustedError: reading the file would run code that came with it.
     """
-    _check_given(weights, name, dynamic)
+    _check_given(weights, trust, name, dynamic, length)
     reading = Reading(example_inputs, str(weights or ""), trust, name or "", dynamic or {}, length)
     from_hub = isinstance(source, str) and source.startswith("hf:")
     if isinstance(source, str | Path) and not from_hub:
@@ -90,8 +90,10 @@ def load(
     raise ModelError(f"a network is {KNOWN}; got {type(source).__name__}.")
 
 
-def _check_given(weights: Any, name: Any, dynamic: Any) -> None:
+def _check_given(weights: Any, trust: Any, name: Any, dynamic: Any, length: Any) -> None:
     """Refuse arguments of another type than `load` takes."""
+    if not isinstance(trust, bool) or not isinstance(length, int):
+        raise ModelError(f"trust must be True or False, and length a whole number, got {trust!r} and {length!r}.")
     if not isinstance(weights, str | Path | None):
         raise ModelError(f"weights must be the path of a file, got {type(weights).__name__}.")
     if not isinstance(name, str | None):

@@ -74,7 +74,7 @@ def tuned(
         how,
         model.inputs,
         judge=_judge(data, model, objective),
-        hooks=[*of_source(model, how), *_masked(model), *inducing(model, how), *hooks, *_shared(model)],
+        hooks=_hooks(model, how, hooks),
         batch=model.batches_of(0),
         seed=context.seed,
         kept=None if context.store is None else context.store.draft(key) / "training.pt",
@@ -94,12 +94,11 @@ def _judge(data: Data, model: Model, objective: Objective) -> Judge | None:
     return objective.judge(data) if usual is None and isinstance(objective, Judging) else usual
 
 
-def _masked(model: Model) -> list[Hook]:
-    return [Masked(model.annotations.masks)] if model.annotations.masks else []
-
-
-def _shared(model: Model) -> list[Hook]:
-    return [Shared(model.annotations.codebooks)] if model.annotations.codebooks else []
+def _hooks(model: Model, how: Training, asked: Sequence[Hook]) -> list[Hook]:
+    """All that takes part: what the model brings, the options, the step; shared values come last, behind whatever else changes weights."""
+    masked = [Masked(model.annotations.masks)] if model.annotations.masks else []
+    shared = [Shared(model.annotations.codebooks)] if model.annotations.codebooks else []
+    return [*of_source(model, how), *masked, *inducing(model, how), *asked, *shared]
 
 
 def judge_on(data: Data, model: Model, task: Task | None = None, reference: Any = None) -> Judge | None:

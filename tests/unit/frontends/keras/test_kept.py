@@ -165,3 +165,11 @@ def test_noise_and_penalties_of_values_lie_beside_the_graph(tmp_path: Path) -> N
 def test_a_note_names_a_few_of_many() -> None:
     (said,) = notes([("_regularizer", f"d{place} (kernel: Mine): it is none of Keras's own") for place in range(9)])
     assert said.endswith("d5 (kernel: Mine): it is none of Keras's own and 3 more")
+
+
+def test_inspect_counts_what_is_kept(tmp_path: Path) -> None:
+    penalty = {"class_name": "L2", "config": {"l2": 0.1}}
+    held = {"class_name": "NonNeg", "config": {}}
+    dense = layer("Dense", "dense", units=3, activation="linear", use_bias=True, kernel_regularizer=penalty, bias_constraint=held)
+    found = tersenet.inspect_model(archive(tmp_path / "net.keras", [dense, layer("GaussianNoise", "noise", stddev=0.1)], HELD), ["onnxruntime"])
+    assert found["from_source"] == {"penalties": 1, "constraints": 1, "noises": 1}
