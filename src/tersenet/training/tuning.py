@@ -50,8 +50,7 @@ def tuned(
         also: all else that the outcome depends on (a teacher's fingerprint, a schedule), plain JSON; where it changes, training starts anew.
         hooks: what takes part beside.
         objective: what it learns; None: the loss that goes with the task. A `Judging` one tells the best epoch where there are no labels.
-        module: what learns in the model's stead, its parameters under the same names; it may have more of them, and more outputs behind
-            the model's own. None: the model's own graph.
+        module: what learns instead; the model's parameters under their names and its outputs first, more of both behind. None: the model's graph.
 
     Returns:
         The model, without plans, and how training went.
