@@ -22,7 +22,7 @@ from tersenet.training.options import Training
 X = np.random.default_rng(0).standard_normal((96, 3, 6, 6)).astype(np.float32)
 LABELS = np.arange(96) % 4
 X += LABELS[:, None, None, None] * 0.7
-DATA = Data.from_arrays(train=(X[:64], LABELS[:64]), calibration=X[64:], selection=(X[64:], LABELS[64:]))
+DATA = Data.from_arrays(train=(X[:64], LABELS[:64]), calibration=X[:64], selection=(X[64:], LABELS[64:]))
 
 
 def network(norm: bool = True) -> Model:
