@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 import tersenet
 from tersenet.annotations import Constraint
 from tersenet.data.parts import Data
+from tersenet.graph.training import trainable
 from tersenet.model import Model
 from tersenet.step import Context
 from tersenet.training.options import Training
 from tersenet.training.tuning import tuned
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read by Keras when it is imported
 keras = pytest.importorskip("keras")
 pytest.importorskip("pyfive")
 
@@ -147,3 +150,38 @@ def test_an_embedding(tmp_path: Path) -> None:
     held = L.Embedding(20, 4, embeddings_regularizer=R.L2(0.1), embeddings_constraint=C.MaxNorm(0.8, axis=1), activity_regularizer=R.L1(0.1))
     model = compare(tmp_path, [held, L.Flatten(), L.Dense(2)], (5,), words=9)
     assert model.annotations.constraints == {"embedding.weight": Constraint("norm", 0.0, 0.8, 1.0, (1,))}
+
+
+def test_each_cell_of_a_stack_keeps_its_own(tmp_path: Path) -> None:
+    """The groups of an archive are called by their classes, in the order of the alphabet: lstm_cell comes behind gru_cell."""
+    cells = [
+        keras.layers.LSTMCell(4, kernel_regularizer=keras.regularizers.L2(0.25)),
+        keras.layers.GRUCell(3, kernel_regularizer=keras.regularizers.L1(0.125)),
+    ]
+    network = keras.Sequential([keras.Input((5, 2)), keras.layers.RNN(cells), keras.layers.Dense(1)])
+    network.save(tmp_path / "stacked.keras")
+    for source in (network, tmp_path / "stacked.keras"):
+        found = tersenet.load(source).annotations.penalties
+        assert sorted((name.split(".")[-2], entry.l1, entry.l2) for name, entry in found.items()) == [("0", 0.0, 0.25), ("1", 0.125, 0.0)]
+
+
+@pytest.mark.parametrize("kind", ["MultiHeadAttention", "GroupQueryAttention"])
+def test_attention_drops_in_training(kind: str) -> None:
+    options = {"num_heads": 2, "key_dim": 4} if kind == "MultiHeadAttention" else {"head_dim": 4, "num_query_heads": 2, "num_key_value_heads": 1}
+    given = keras.Input((6, 8))
+    network = keras.Model(given, getattr(keras.layers, kind)(dropout=0.5, **options)(given, given))
+    model = tersenet.load(network)
+    assert model.provenance["notes"] == []
+    learner, x = trainable(model), torch.randn(2, 6, 8)
+    assert not torch.equal(learner(x)[0], learner(x)[0])
+    learner.eval()
+    assert torch.equal(learner(x)[0], learner(x)[0])
+    np.testing.assert_allclose(learner(x)[0].detach().numpy(), network(x).detach().numpy(), atol=1e-5)
+
+
+def test_a_functional_network_has_no_note_of_its_calls(tmp_path: Path) -> None:
+    given = keras.Input((4,))
+    network = keras.Model(given, keras.layers.Dense(2)(keras.layers.GaussianNoise(0.1)(keras.layers.Dropout(0.2)(given))))
+    network.save(tmp_path / "functional.keras")
+    model = tersenet.load(tmp_path / "functional.keras")
+    assert model.provenance["notes"] == [] and len(model.annotations.noises) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -94,7 +94,8 @@ class Rebuild(Step):
             changed.append(learned)
         ranks = tuple((each.layer.name, each.ranks[0], each.ranks[1] if len(each.ranks) > 1 else 0) for each in chosen)
         decided = Rebuild(ranks=ranks, method=self.method, training=self.training) if ranks else None
-        return StepResult(result, tuple(changed), tuple(Change(layer.name, why) for layer, why in left.items()), decided)
+        skipped = [*(Change(layer.name, why) for layer, why in left.items()), *_untold(model, chosen)]
+        return StepResult(result, tuple(changed), tuple(skipped), decided)
 
     def _kept(self, found: Sequence[Layer]) -> dict[Layer, str]:
         kept: dict[Layer, str] = {}
@@ -204,6 +205,16 @@ def _changes(chosen: Sequence[Factors], said: Mapping[Layer, str]) -> list[Chang
         why = f"; {said[each.layer]}" if each.layer in said else ""
         found.append(Change(each.layer.name, f"{len(each.tensors)} layers in its place, rank {ranks}{why}"))
     return found
+
+
+def _untold(model: Model, chosen: Sequence[Factors]) -> Iterator[Change]:
+    """Weights that leave with what their source's training did to them."""
+    kept = {**model.annotations.penalties, **model.annotations.constraints}
+    for each in chosen:
+        if each.layer.weight in kept:
+            yield Change(
+                each.layer.name, "the source's regularizer or constraint of its weight does not go over to the factors; training goes without it"
+            )
 
 
 def _totals(before: Model, after: Model) -> list[Change]:

@@ -18,7 +18,7 @@ from tersenet.frontends.keras.config import Call, Described, Network, Ref, leave
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.layers.regularization import Noisy, watch
 from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
-from tersenet.frontends.keras.penalties import Probe, activity, kept
+from tersenet.frontends.keras.penalties import Kept, Probe, activity, kept
 from tersenet.frontends.keras.regularizers import Unknown, text
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
 from tersenet.frontends.keras.weights import forget, of_layers
@@ -57,6 +57,7 @@ class Builder:
         self.checked = checked
         self.notes: list[str] = []
         self.left: list[tuple[str, str]] = []  # regularizers and constraints that are not kept
+        self.frozen: list[str] = []  # layers that the source does not train
         self.marks: list[Noise | Penalty] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._depth = 0
@@ -141,7 +142,11 @@ class Builder:
 
     def _keep(self, layer: Layer, module: torch.nn.Module, probe: Probe | None) -> None:
         """Keep what only training feels beside the module: as its attribute, and as marks in what it computes."""
-        own = kept(layer, module, probe)
+        if layer.config.get("trainable") is False:  # Keras neither changes its weights nor adds what they cost
+            self.frozen += [layer.name] * any(True for _ in module.parameters())
+            own = Kept()
+        else:
+            own = kept(layer, module, probe)
         self.left += own.left
         if own.penalties or own.constraints:
             module.kept = own  # type: ignore[assignment]
@@ -255,7 +260,7 @@ class _Assembly:
         self.built.steps.append(step)
 
     def _note_training(self, layer: Described, call: Call) -> None:
-        if call.kwargs.get("training") is not None:
+        if call.kwargs.get("training"):  # False is what Keras writes for every call
             self.builder.notes.append(f"{layer.name} is called with training={call.kwargs['training']}, which is not kept")
 
     def _shapes(self, call: Call) -> tuple[Shapes, list[torch.dtype]]:

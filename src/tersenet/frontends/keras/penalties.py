@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tersenet.annotations import Constraint, Penalty
 from tersenet.frontends.keras.layer import Layer, Weights
 from tersenet.frontends.keras.regularizers import Unknown, constraint, regularizer, text
+from tersenet.frontends.keras.weights import stored_names
 
 Place = tuple[tuple[str, ...], int]  # of a variable: the way to the layer inside that has it, and its number there
 Probe = Callable[[Weights], nn.Module]
@@ -123,6 +124,13 @@ def notes(found: Collection[tuple[str, str]]) -> list[str]:
     return said
 
 
+def thawed(layers: Collection[str]) -> list[str]:
+    """The note on layers that the source had frozen."""
+    names = list(dict.fromkeys(layers))
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return [f"layers that the source does not train (trainable=False) learn here with the others: {', '.join(names[:_MOST])}{more}"] if names else []
+
+
 @dataclass(frozen=True)
 class _Setting:
     """One regularizer or constraint: of which variables, and its serialized form."""
@@ -148,9 +156,8 @@ def _owners(layer: Layer) -> Iterator[tuple[Mapping[str, Any], list[tuple[str, .
     cell = layer.config.get("cell")
     if isinstance(cell, Mapping) and isinstance(cell.get("config"), Mapping):
         inner = cell["config"].get("cells")
-        held = layer.weights.children.get("cell", Weights()).children.get("cells", Weights()).children
         if isinstance(inner, list):
-            for each, name in zip(inner, held, strict=False):
+            for each, name in zip(inner, stored_names([str(each.get("class_name")) for each in inner]), strict=True):
                 yield each["config"], [("cell", "cells", name)]
         else:
             yield cell["config"], [("cell",)]

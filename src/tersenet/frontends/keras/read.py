@@ -21,7 +21,7 @@ from tersenet.frontends.keras.layer import Convert
 from tersenet.frontends.keras.layers.activations import mark_keras_2
 from tersenet.frontends.keras.memory import in_memory, is_a
 from tersenet.frontends.keras.network import NamedNetwork
-from tersenet.frontends.keras.penalties import kept_of, notes
+from tersenet.frontends.keras.penalties import kept_of, notes, thawed
 from tersenet.frontends.keras.wrapped import masks_of
 from tersenet.graph.grids import with_grids
 from tersenet.graph.marks import with_marks
@@ -114,7 +114,7 @@ def _model(saved: Saved, reading: Reading, layers: Mapping[str, Convert], name: 
         "keras": saved.version,
         "class": top.kind,
         "torch": torch.__version__,
-        "notes": [*builder.notes, *notes(dict.fromkeys(builder.left))],
+        "notes": [*builder.notes, *thawed(builder.frozen), *notes(dict.fromkeys(builder.left))],
     }
     annotations = Annotations(**{what: {attribute_name(key): entry for key, entry in found.items()} for what, found in of_parameters.items()})
     model = replace(model, format="keras", provenance=provenance, annotations=annotations.among(model.graph.state_dict()))

@@ -173,3 +173,12 @@ def test_inspect_counts_what_is_kept(tmp_path: Path) -> None:
     dense = layer("Dense", "dense", units=3, activation="linear", use_bias=True, kernel_regularizer=penalty, bias_constraint=held)
     found = tersenet.inspect_model(archive(tmp_path / "net.keras", [dense, layer("GaussianNoise", "noise", stddev=0.1)], HELD), ["onnxruntime"])
     assert found["from_source"] == {"penalties": 1, "constraints": 1, "noises": 1}
+
+
+def test_frozen_layers_are_named_and_bring_nothing(tmp_path: Path) -> None:
+    penalty = {"class_name": "L2", "config": {"l2": 0.1}}
+    dense = layer("Dense", "dense", units=3, activation="linear", use_bias=True, kernel_regularizer=penalty)
+    frozen = {**dense, "config": {**dense["config"], "trainable": False}}
+    model = tersenet.load(archive(tmp_path / "net.keras", [frozen], HELD))
+    assert not model.annotations.penalties
+    assert model.provenance["notes"] == ["layers that the source does not train (trainable=False) learn here with the others: dense"]

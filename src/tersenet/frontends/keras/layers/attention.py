@@ -68,9 +68,8 @@ class MultiHead(nn.Module):
         if self.shared != self.heads:
             k, v = (x.repeat_interleave(self.heads // self.shared, 1) for x in (k, v))
         weights = None
-        if hidden is None and not return_attention_scores:
-            dropout = self.dropout if self.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=use_causal_mask)
+        if hidden is None and not return_attention_scores and not self.dropout:  # an exported fused operator keeps no dropout for training
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=use_causal_mask)
         else:
             scores = torch.matmul(q / math.sqrt(q.shape[-1]), k.transpose(-1, -2))
             if hidden is None and use_causal_mask:
