@@ -112,7 +112,7 @@ RECIPES: Mapping[str, Recipe] = {
     "small": Recipe([Prune(macs=0.5), Distill(training=Training(epochs=16)), Quantize()]),
     "smallest": Recipe(
         [
-            Prune(parameters=0.4, multiple=4),
+            Prune(parameters=0.35, multiple=4, ratios="adaptive"),
             Distill(training=Training(epochs=10)),
             Quantize(training=AwareTraining(epochs=6, learning_rate=3e-4, distill=Distillation())),
         ]
