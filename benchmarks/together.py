@@ -128,7 +128,14 @@ def resnet8() -> Case:
     smaller = [prune, replace(taught, teacher="teacher", training={**training, **adam, "learning_rate": 2e-3, "epochs": 5})]
     published = networks.DATA / "mlperf_tiny/image_classification/pretrainedResnet.h5"
     data = partial(learning.cifar, learning.PIXELS)
-    return Case(partial(tersenet.load, published), data, training, smaller, {**adam, "epochs": 3, "learning_rate": 3e-4, "precision": "float32"}, {"integers": 1.5})
+    return Case(
+        partial(tersenet.load, published),
+        data,
+        training,
+        smaller,
+        {**adam, "epochs": 3, "learning_rate": 3e-4, "precision": "float32"},
+        {"integers": 1.5},
+    )
 
 
 def mobilenet_v2() -> Case:
