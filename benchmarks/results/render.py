@@ -73,6 +73,7 @@ TEXT = {
         "refused": "refused in one line",
         "findings": "crashes, hangs, other errors",
         "elsewhere": " (on {cpu})",
+        "apart": " ({networks}: on {cpu})",
         "on": "{cpu}; {versions}. `make bench` measures it again (a script in `benchmarks/`, a JSON in `benchmarks/results/` for each table).",
         "seconds": "calibration over plain forward passes, {estimator}, {network}",
         "memory": "peak memory, 4,096 samples over 256, {estimator}",
@@ -137,6 +138,7 @@ TEXT = {
         "refused": "用一行信息拒绝",
         "findings": "崩溃、挂起、其他错误",
         "elsewhere": "（测于 {cpu}）",
+        "apart": "（{networks}：测于 {cpu}）",
         "on": "{cpu}；{versions}。`make bench` 可重新测量（每个表对应 `benchmarks/` 中的脚本和 `benchmarks/results/` 中的 JSON）。",
         "seconds": "校准时间与普通前向传播之比，{estimator}，{network}",
         "memory": "峰值内存：4,096 个样本与 256 个样本之比，{estimator}",
@@ -318,7 +320,13 @@ def elsewhere(name: str, words: dict[str, str]) -> str:
     """What a table was measured on, where that is not what the others were."""
     found, usual = record(name).get("environment"), machine()["cpu"]
     own = _processor(found) if found else usual
-    return "" if own == usual else words["elsewhere"].format(cpu=own)
+    others: dict[str, list[str]] = {}
+    for row in record(name)["rows"]:
+        if "processor" in row:
+            others.setdefault(row["processor"], []).append(TRAINED.get(row["network"], row["network"]))
+    parts = [words["elsewhere"].format(cpu=own)] * (own != usual)
+    parts += [words["apart"].format(cpu=cpu, networks=", ".join(dict.fromkeys(names))) for cpu, names in others.items()]
+    return "".join(parts)
 
 
 def _processor(environment: dict[str, Any]) -> str:

@@ -13,6 +13,10 @@ from tersenet.measure.environment import environment
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
+def _processor(found: dict[str, Any]) -> str:
+    return f"{found['cpu']}, {found['instruction_sets'][-1]}"
+
+
 class Results:
     """The rows of one benchmark; each is written as it comes, so that an interrupted run goes on where it was.
 
@@ -30,6 +34,10 @@ class Results:
     def _written(self) -> list[dict[str, Any]]:
         return json.loads(self.path.read_text())["rows"] if self.path.exists() else []
 
+    def _environment(self) -> dict[str, Any]:
+        """What the first rows were measured on; a row of another processor names it."""
+        return json.loads(self.path.read_text())["environment"] if self._written() else environment()
+
     def has(self, **key: Any) -> bool:
         """Whether the row is there already."""
         return any(all(row[name] == key[name] for name in self.keys) for row in self.rows)
@@ -41,7 +49,10 @@ class Results:
         row["seconds"] = round(time.perf_counter() - self.started, 1)
         self.rows = [other for other in self._written() if any(other[name] != row[name] for name in self.keys)] + [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"benchmark": self.path.stem, "seed": self.seed, "environment": environment(), "rows": self.rows}
+        usual, here = self._environment(), environment()
+        if _processor(here) != _processor(usual):
+            row["processor"] = _processor(here)
+        record = {"benchmark": self.path.stem, "seed": self.seed, "environment": usual, "rows": self.rows}
         self.path.write_text(json.dumps(record, indent=1) + "\n")
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         self.started = time.perf_counter()
