@@ -68,7 +68,8 @@ def taught(step: Distill, model: Model, context: Context, loss: Loss | None = No
     student, teacher = roles(step, model, context)
     hard = loss or own_loss(data.task, student, step.training.label_smoothing)
     module = trainable(student, step.training.dropout, not step.training.without_source_regularization)
-    objective = distilled(step, teacher, student, data.task, loss=hard, module=module, seed=context.seed)
+    options = {"loss": hard, "module": module, "seed": context.seed, "precision": step.training.precision}
+    objective = distilled(step, teacher, student, data.task, **options)
     result, outcome = tuned(
         student,
         context,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from tersenet.errors import MissingDependencyError, RecipeError
 from tersenet.training.options import Training
 
 _FABRIC: Mapping[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_TYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Machine(Protocol):
@@ -128,6 +130,11 @@ def machine_for(how: Training) -> Machine:
     """
     device = device_for(how)
     return Alone(torch.device(device)) if how.precision == "float32" else Woven(fabric_for(how, device))
+
+
+def mixed(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The precision of a training, for what is computed beside the network that learns, which its machine computes so by itself."""
+    return torch.autocast(device.type, dtype=_TYPES.get(precision), enabled=precision in _TYPES)
 
 
 def fabric_for(how: Training, device: str) -> Any:

@@ -27,6 +27,7 @@ from tersenet.model import Model
 from tersenet.numerics import distillation as numerics
 from tersenet.training.features import Inside
 from tersenet.training.loop import Judge
+from tersenet.training.devices import mixed
 from tersenet.training.methods import INSIDE, Distillation
 from tersenet.training.objective import SPELLED, Loss, Objective, loss_for
 from tersenet.training.teacher import Teacher, agreement
@@ -42,6 +43,7 @@ def distilled(
     smoothing: float = 0.0,
     module: fx.GraphModule | None = None,
     seed: int = 0,
+    precision: str = "float32",
 ) -> Objective:
     """What a network learns from a teacher and, where there are labels, from them.
 
@@ -57,6 +59,7 @@ def distilled(
         smoothing: of labels.
         module: what learns; needed, and given more outputs and parameters, where methods look at layers.
         seed: of those parameters.
+        precision: that the teacher's answers to batches are computed in, as `Training` has it; they come as float32.
 
     Raises:
         ModelError: the teacher's inputs or outputs do not match.
@@ -73,7 +76,7 @@ def distilled(
             raise RecipeError(f"{how.inner[0]} looks inside the network that learns, and this step lets nothing do so; take soft or decoupled.")
         inside = Inside(how.inner, how.layers, (student, teacher), module, seed)
     asked = Teacher(teacher, student, None if inside is None else inside.teacher)
-    return _Distilled(how, asked, pairs, inside, loss or own_loss(task, student, smoothing))
+    return _Distilled(how, asked, pairs, inside, loss or own_loss(task, student, smoothing), precision)
 
 
 def own_loss(task: Task, student: Model, smoothing: float = 0.0) -> Loss | None:
@@ -143,14 +146,16 @@ def _class_axis(outputs: Tensor, labels: Tensor | None) -> int:
 class _Distilled:
     """The objective of `distilled`."""
 
-    def __init__(self, how: Distillation, teacher: Teacher, pairs: Sequence[_Pair], inside: Inside | None, loss: Loss | None) -> None:
+    def __init__(self, how: Distillation, teacher: Teacher, pairs: Sequence[_Pair], inside: Inside | None, loss: Loss | None, precision: str) -> None:
         self.how, self.teacher, self.pairs, self.inside, self.loss = how, teacher, pairs, inside, loss
+        self.precision = precision
         self.weights = {name: weight for name, weight in how.weights.items() if weight}
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
         results = network(*inputs)
         results = list(results) if isinstance(results, tuple | list) else [results]
-        answers = self.teacher(inputs)
+        with mixed(self.precision, inputs[0].device):
+            answers = [answer.float() for answer in self.teacher(inputs)]
         count = len(self.pairs)
         total = torch.zeros((), device=inputs[0].device)
         if labels is not None and self.loss is not None and self.how.alpha:
