@@ -24,7 +24,7 @@ from setting.networks import BENCH, DATA
 from setting.results import Results
 
 HERE, FOLDER = Path(__file__).resolve(), BENCH / "loading"
-FORMATS = ("h5", "keras", "onnx", "tflite", "pt2", "transformers")
+FORMATS = ("h5", "keras", "onnx", "tflite", "pt2", "safetensors", "transformers")
 RUNS, LIMIT = 3, 2.5  # the limit: peak memory over the size of the large file
 LARGE, TINY = "100 MB", "tiny"
 CHANNELS = {LARGE: 512, TINY: 4}  # of ten convolutions of 3 x 3 and a linear layer: 94 MB of kernels, which most formats lay out otherwise than torch
@@ -119,6 +119,8 @@ def memory(what: str) -> int:
 def _tersenet(path: Path) -> Any:
     import tersenet
 
+    if path.suffix == ".safetensors":
+        return tersenet.load(f"{HERE}:{'tiny' if path.stem == TINY else 'large'}", weights=path)
     return tersenet.load(path)
 
 
@@ -189,9 +191,23 @@ def _exported(kind: str, name: str, path: Path) -> None:
     if kind == "pt2":
         program = torch.export.export(network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(program, path)
+    elif kind == "safetensors":
+        from safetensors.torch import save_file
+
+        save_file(network.state_dict(), path)
     else:
         exporter = table.exporter(table.find({"onnx": "onnxruntime", "tflite": "litert"}[kind]))
         exporter.export(tersenet.load(network.eval(), (example,)), path, tersenet.ExportOptions())
+
+
+def large() -> Any:
+    """The network of 100 MB, as a file of code gives it; its own weights count too."""
+    return _torch_network(CHANNELS[LARGE])
+
+
+def tiny() -> Any:
+    """A small one of the same kind."""
+    return _torch_network(CHANNELS[TINY])
 
 
 def _torch_network(channels: int) -> Any:

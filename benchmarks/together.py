@@ -105,8 +105,8 @@ def artifacts(model: Model, data: Data, step: Step | None, folder: Path) -> dict
 def resnet32() -> Case:
     """Half of the multiply-accumulates gone: He et al. 2016 have a ResNet-20, of 0.59 of them, trail by 1.2 points."""
     training = {**learning.RESNET32, "learning_rate": 0.02}
-    smaller = [Prune(macs=0.5, ratios="adaptive"), Distill(teacher="teacher", training={**training, "learning_rate": 0.01, "epochs": 6})]
-    integers = {"epochs": 2, "learning_rate": 0.005, "precision": "float32"}
+    smaller = [Prune(macs=0.5, ratios="adaptive"), Distill(teacher="teacher", training={**training, "learning_rate": 0.01, "epochs": 7})]
+    integers = {"epochs": 1, "learning_rate": 0.002, "precision": "float32"}
     return Case(partial(files.loaded, "resnet32"), learning.cifar, training, smaller, integers, {"pruned": 1.5, "integers": 1.8})
 
 
@@ -125,7 +125,7 @@ def resnet8() -> Case:
     training = {**learning.RESNET, "l2": 1e-4, "learning_rate": 0.02, "precision": "bf16"}
     prune, taught, _ = find_recipe("smallest").steps
     adam = {"batch_size": 64, "optimizer": "adam", "momentum": 0.0, "nesterov": False, "l2": 0.0}  # pixels of 0 to 255: SGD hardly gets on
-    smaller = [prune, replace(taught, teacher="teacher", training={**training, **adam, "learning_rate": 2e-3, "epochs": 5})]
+    smaller = [prune, replace(taught, teacher="teacher", training={**training, **adam, "learning_rate": 2e-3, "epochs": 7})]
     published = networks.DATA / "mlperf_tiny/image_classification/pretrainedResnet.h5"
     data = partial(learning.cifar, learning.PIXELS)
     return Case(
@@ -133,7 +133,7 @@ def resnet8() -> Case:
         data,
         training,
         smaller,
-        {**adam, "epochs": 3, "learning_rate": 3e-4, "precision": "float32"},
+        {**adam, "epochs": 1, "learning_rate": 1e-4, "precision": "float32"},
         {"integers": 1.5},
     )
 

@@ -39,9 +39,8 @@ class TorchFrontend:
                 "a tuple such as (torch.zeros(1, 3, 32, 32),); on the command line file.py:name, a function that returns (module, example inputs)."
             )
         if reading.weights:
-            source = copy.deepcopy(source)  # the user's own stays as it is
-            load_weights(source, reading.weights)
-        return trace(source, inputs, name=name, dynamic=reading.dynamic)
+            source = with_weights(source, reading.weights)
+        return trace(source, inputs, name=name, dynamic=reading.dynamic, handed_over=bool(reading.weights))
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
@@ -73,13 +72,16 @@ def _unpickled(path: Path, trust: bool) -> torch.nn.Module:
     return found
 
 
-def load_weights(module: torch.nn.Module, path: str) -> None:
-    """Load a ``.safetensors`` file, or a ``.pt`` that holds nothing but tensors, into a module.
+def with_weights(module: torch.nn.Module, path: str) -> torch.nn.Module:
+    """A copy of a module with the weights of a ``.safetensors`` file, or of a ``.pt`` that holds nothing but tensors.
+
+    Args:
+        module: stays as it is.
 
     Raises:
         ModelError: the file cannot be read, or its names or shapes are not the module's.
     """
-    state, own = _read_state(Path(path)), module.state_dict()
+    state, own = _read_state(Path(path)), module.state_dict(keep_vars=True)
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     if missing or unexpected:
@@ -92,7 +94,22 @@ def load_weights(module: torch.nn.Module, path: str) -> None:
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
             raise ModelError(f"{path}: {key} must have the shape {tuple(own[key].shape)}, got {tuple(tensor.shape)}.")
-    module.load_state_dict(state, strict=False)
+    return _loaded(module, own, state)
+
+
+def _loaded(module: torch.nn.Module, own: dict[str, Any], state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy with the weights of a file in the stead of a second set of the module's own, for memory's sake."""
+    held = {id(tensor) for tensors in (module.parameters(), module.buffers()) for tensor in tensors}
+    replaced = [own[key] for key in state]
+    if not held.issuperset(map(id, replaced)):  # the module's state is not its tensors but made of them
+        loaded = copy.deepcopy(module)
+        loaded.load_state_dict(state, strict=False)
+        return loaded
+    loaded = copy.deepcopy(module, {id(tensor): copy.copy(tensor) for tensor in replaced})  # the same numbers, not yet others
+    tensors = loaded.state_dict(keep_vars=True)
+    for key in list(state):
+        tensors[key].data = state.pop(key).to(tensors[key].dtype)
+    return loaded
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -102,7 +119,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return load_file(path, backend="pread")  # not mapped: the file may change while the network is at work
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says of a foreign pickle what the error below says
             state = torch.load(path, map_location="cpu", weights_only=True)

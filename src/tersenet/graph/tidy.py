@@ -42,7 +42,9 @@ class Lifted:
     tensor: torch.Tensor
 
 
-def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str, str], outputs: Sequence[Any]) -> fx.GraphModule:
+def assemble(
+    graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str, str], outputs: Sequence[Any], handed_over: bool = False
+) -> fx.GraphModule:
     """A graph module in the form of `Model.graph`; `graph` itself stays as it is.
 
     Args:
@@ -50,6 +52,7 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
         lifted: placeholder name -> the tensor behind it.
         inputs: placeholder name -> the input's name, for those that are the network's inputs. Other placeholders must be unused.
         outputs: the nodes of `graph` that the network returns.
+        handed_over: the tensors are nobody else's; they go into the module as they are, and memory holds them once.
 
     Returns:
         Parameters as ``get_attr`` nodes named after them, one tuple of outputs, nothing that writes in place.
@@ -73,7 +76,7 @@ def assemble(graph: fx.Graph, lifted: Mapping[str, Lifted], inputs: Mapping[str,
     _drop_noise(new)
     new.eliminate_dead_code()
     _drop_unused(new)
-    state = _copied({entry.target: entry.tensor for entry in lifted.values()})
+    state = _held({entry.target: entry.tensor for entry in lifted.values()}, handed_over)
     module = fx.GraphModule({node.target: state[node.target] for node in new.nodes if node.op == "get_attr"}, new, "Network")
     new.lint()
     _check_shapes(new)
@@ -200,15 +203,15 @@ def _drop_unused(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of all tensors; what is shared by two names stays shared."""
-    copies: dict[int, torch.Tensor] = {}
+def _held(state: Mapping[str, torch.Tensor], handed_over: bool) -> dict[str, torch.Tensor]:
+    """All tensors, copies unless they are handed over; what is shared by two names stays shared."""
+    held: dict[int, torch.Tensor] = {}
     result = {}
     for name, tensor in state.items():
-        if id(tensor) not in copies:
-            fresh = tensor.detach().clone(memory_format=torch.contiguous_format)
-            copies[id(tensor)] = torch.nn.Parameter(fresh, fresh.is_floating_point()) if isinstance(tensor, torch.nn.Parameter) else fresh
-        result[name] = copies[id(tensor)]
+        if id(tensor) not in held:
+            fresh = tensor.detach().contiguous() if handed_over else tensor.detach().clone(memory_format=torch.contiguous_format)
+            held[id(tensor)] = torch.nn.Parameter(fresh, fresh.is_floating_point()) if isinstance(tensor, torch.nn.Parameter) else fresh
+        result[name] = held[id(tensor)]
     return result
 
 

@@ -27,7 +27,14 @@ _PART = 1 << 20  # elements that are looked at together
 OPEN = torch.export.Dim.DYNAMIC
 
 
-def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", dynamic: Mapping[str, Mapping[int, str]] | None = None) -> Model:
+def trace(
+    module: torch.nn.Module,
+    example_inputs: Any,
+    *,
+    name: str = "model",
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    handed_over: bool = False,
+) -> Model:
     """Export a module in evaluation mode; it and its parameters stay as they are, and the model has copies.
 
     Args:
@@ -36,6 +43,7 @@ def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", 
             axis 0 is the batch.
         name: what reports call the network.
         dynamic: input name -> axis -> what that axis counts, for further axes that must take any size (the length of sequences).
+        handed_over: nobody else has the module; its tensors become the model's.
 
     Returns:
         The model. Where the batch cannot be left open it has that of the example, and `fixed_batch` says why.
@@ -49,13 +57,13 @@ def trace(module: torch.nn.Module, example_inputs: Any, *, name: str = "model", 
     axes = _open_axes(call, dynamic or {})
     with _quiet(module):
         try:
-            return _traced(module, _with_batch_of_two(call), axes, name, "")
+            return _traced(module, _with_batch_of_two(call), axes, name, "", handed_over)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - torch.export raises whatever its parts and the user's code raise
             why = f"{place_of(error)}{reason_for(error)[0]}"
         try:
-            return _traced(module, call, [each - {0} for each in axes], name, why)
+            return _traced(module, call, [each - {0} for each in axes], name, why, handed_over)
         except ModelError:
             raise
         except Exception as error:
@@ -88,15 +96,15 @@ def trace_open(
             raise _untraceable(module, error) from error
 
 
-def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Set[int]], name: str, fixed_batch: str) -> Model:
+def _traced(module: torch.nn.Module, call: Call, axes: Sequence[Set[int]], name: str, fixed_batch: str, handed_over: bool = False) -> Model:
     names: list[str] = []
     flat = _Flat(module, call, lambda given: names.__setitem__(slice(None), given))
     with shapes_only():
         program = torch.export.export(flat, call.tensors, dynamic_shapes=(tuple(dict.fromkeys(each, OPEN) for each in axes),), strict=False)
     try:
-        graph = _assembled(program, call.names)
+        graph = _assembled(program, call.names, handed_over)
     except AliasedWrite:  # torch's own decomposition unravels writes into views, at the price of batch norm's usual form
-        graph = _assembled(program.run_decompositions({}), call.names)
+        graph = _assembled(program.run_decompositions({}), call.names, handed_over)
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
     results = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Model(
@@ -129,7 +137,7 @@ class _Flat(torch.nn.Module):
         return tuple(outputs.values())
 
 
-def _assembled(program: torch.export.ExportedProgram, names: Sequence[str]) -> torch.fx.GraphModule:
+def _assembled(program: torch.export.ExportedProgram, names: Sequence[str], handed_over: bool) -> torch.fx.GraphModule:
     """The program's graph with its parameters in it, under the names that they have in the user's module."""
     lifted, inputs, waiting = {}, {}, list(names)
     for entry in program.graph_signature.input_specs:
@@ -143,7 +151,7 @@ def _assembled(program: torch.export.ExportedProgram, names: Sequence[str]) -> t
         raise _writes_state(written[0])
     by_name = {node.name: node for node in program.graph.nodes}
     outputs = [by_name[entry.arg.name] for entry in program.graph_signature.output_specs if entry.kind is OutputKind.USER_OUTPUT]
-    return assemble(program.graph, lifted, inputs, outputs)
+    return assemble(program.graph, lifted, inputs, outputs, handed_over)
 
 
 def _writes_state(name: str) -> ModelError:

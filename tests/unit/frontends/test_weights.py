@@ -11,6 +11,7 @@ from torch import nn
 
 from tersenet.errors import ModelError
 from tersenet.frontends.table import load
+from tersenet.frontends.torch import with_weights
 
 torch.set_num_threads(1)
 EXAMPLE = (torch.zeros(1, 3),)
@@ -57,6 +58,43 @@ def test_counters_of_batch_norm_may_be_missing(tmp_path):
     state = {key: value for key, value in network(1).state_dict().items() if "num_batches" not in key}
     save_file(state, tmp_path / "w.safetensors")
     assert load(network(2), EXAMPLE, weights=tmp_path / "w.safetensors").outputs[0].shape == (None, 4)
+
+
+class Tied(nn.Module):
+    """One tensor under two names, a buffer that no file holds, and half the precision."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.first.bias.requires_grad_(False)
+        self.register_buffer("shift", torch.randn(3), persistent=False)
+
+    def forward(self, value):
+        return self.second(self.first(value)) + self.shift
+
+
+def test_what_is_shared_stays_shared_and_what_no_file_holds_stays(tmp_path):
+    trained, module = Tied(1), Tied(2)
+    torch.save({key: value.half() for key, value in trained.state_dict().items()}, tmp_path / "w.pt")
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    loaded = with_weights(module, str(tmp_path / "w.pt"))
+    assert loaded.second.weight is loaded.first.weight
+    assert not loaded.first.bias.requires_grad and loaded.second.bias.requires_grad
+    assert torch.equal(loaded.first.weight, trained.first.weight.half().float())
+    assert torch.equal(loaded.shift, module.shift) and loaded.shift is not module.shift
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_weights_that_a_module_computes_its_state_of(tmp_path):
+    """As quantized and sharded modules do."""
+    trained, module = network(1), network(2)
+    for one in (trained, module):
+        one.register_state_dict_post_hook(lambda _, state, *__: state.update({key: value.clone() for key, value in state.items()}))
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    loaded = with_weights(module, str(tmp_path / "w.safetensors"))
+    assert torch.equal(loaded[0].weight, trained[0].weight) and not torch.equal(module[0].weight, trained[0].weight)
 
 
 class Evil:
