@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from operator_networks import FLOATS, OF_IMAGES, RECURRENT, WEIGHTED, image_networks
+from tersenet.data.parts import Data
 from tersenet.errors import ModelError
 from tersenet.frontends.table import load
 from tersenet.graph.deploy import deployable
@@ -142,8 +144,6 @@ def test_files_with_integer_weights_are_read_as_floats(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 5)).eval()
     images = torch.rand(16, 3, 8, 8)
-    from tersenet.data.parts import Data
-
     model = Quantize().apply(load(network, (images[:2],)), Context((LITERT,), Data.from_arrays(calibration=images.numpy()))).model
     artifact = written(model, tmp_path / "model.tflite")
     back = load(tmp_path / "model.tflite")
@@ -151,6 +151,36 @@ def test_files_with_integer_weights_are_read_as_floats(tmp_path: Path) -> None:
     near = back(*as_stored([images.numpy()], artifact))
     wanted = np.concatenate([artifact(sample[None]) for sample in images.numpy()])
     assert np.abs(near - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_integer_weights_stay_on_their_grids_when_they_are_quantized_again(tmp_path: Path) -> None:
+    """Also where the file's scales, here with half of the integers unused, are not those that its weights would be given."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.ConvTranspose2d(8, 4, 2, 2)]
+    network = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4 * 64, 5)).eval()
+    images = torch.rand(16, 3, 8, 8).numpy()
+    first = Quantize().apply(load(network, (torch.from_numpy(images[:2]),)), Context((LITERT,), Data.from_arrays(calibration=images))).model
+    written(first, tmp_path / "first.tflite")
+    graph = tflite.read((tmp_path / "first.tflite").read_bytes())
+    halved = tflite.write(replace(graph, tensors=tuple(map(_halved, graph.tensors))))
+    (tmp_path / "halved.tflite").write_bytes(halved)
+    back = load(tmp_path / "halved.tflite")
+    assert len(back.annotations.weights) == 4
+    context = Context((LITERT,), Data.from_arrays(calibration=images.transpose(0, 2, 3, 1)))
+    for take_over in (True, False):
+        written(Quantize(take_over=take_over).apply(back, context).model, tmp_path / "again.tflite")
+        again = (tmp_path / "again.tflite").read_bytes()
+        assert (_integer_weights(again) == _integer_weights(halved)) == take_over
+
+
+def _halved(tensor: tflite.Tensor) -> tflite.Tensor:
+    if tensor.data is None or tensor.dtype != "int8":
+        return tensor
+    return replace(tensor, data=tensor.data // 2, numbers=replace(tensor.numbers, scale=tuple(2 * scale for scale in tensor.numbers.scale)))
+
+
+def _integer_weights(content: bytes) -> list[bytes]:
+    return [tensor.data.tobytes() for tensor in tflite.read(content).tensors if tensor.data is not None and tensor.dtype == "int8"]
 
 
 def test_every_operator_of_the_schema_is_read_or_refused_with_a_reason() -> None:

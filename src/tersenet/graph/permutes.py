@@ -27,6 +27,8 @@ _BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "where", "eq
 _ONE_AXIS = {"concat": "dim", "softmax": "dim", "log_softmax": "dim", "slice": "dim", "cumsum": "dim", "split": "dim"}
 _REDUCTIONS = {"mean", "sum", "amax", "amin"}
 
+COLUMNS_OF = "columns_of"  # meta of a weight whose columns were moved: the name that it had
+
 
 def cancel_permutes(module: fx.GraphModule) -> None:
     """Move permutes until they cancel; a graph that would not have fewer of them stays as it is."""
@@ -352,7 +354,9 @@ def _flatten_into_linear(module: fx.GraphModule, node: fx.Node, source: fx.Node,
     for layer in layers:
         weight = bind(layer)["weight"]
         name = f"{str(weight.target).rpartition('.')[0] or layer.name}.columns"
-        rebind(layer, weight=add_constant(module, name, constant(module, weight)[:, places].contiguous(), layer, weight))
+        moved = add_constant(module, name, constant(module, weight)[:, places].contiguous(), layer, weight)
+        moved.meta[COLUMNS_OF] = weight.meta.get(COLUMNS_OF, str(weight.target))
+        rebind(layer, weight=moved)
     node.target, node.kwargs = aten.reshape.default, {}
     node.args = (source.args[0], [-1, features])
 

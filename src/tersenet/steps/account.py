@@ -12,6 +12,7 @@ from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
 from tersenet.graph.fold import source_weight
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
+from tersenet.graph.permutes import COLUMNS_OF
 from tersenet.graph.walk import bind, calls, constant, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.affine import quantize
@@ -59,9 +60,9 @@ def _bits(unit: Unit) -> int:
 
 
 def weight_name(node: fx.Node) -> str:
-    """The parameter that is an operator's weight; "" where it has none."""
+    """The parameter that is an operator's weight, also where its columns were moved; "" where it has none."""
     weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
-    return str(weight.target) if isinstance(weight, fx.Node) and is_constant(weight) else ""
+    return str(weight.meta.get(COLUMNS_OF, weight.target)) if isinstance(weight, fx.Node) and is_constant(weight) else ""
 
 
 def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:

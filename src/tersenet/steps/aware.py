@@ -107,8 +107,7 @@ def _objective(how: AwareTraining, model: Model, context: Context) -> tuple[Obje
     teacher = context.network(how.teacher, "quantize") if how.teacher else context.original or model
     teacher = teacher.without_plans()
     data: Any = context.data
-    options = {"smoothing": how.label_smoothing, "seed": context.seed, "precision": how.precision}
-    return distilled(how.distill, teacher, model, data.task, **options), teacher.fingerprint
+    return distilled(how.distill, teacher, model, data.task, training=how, seed=context.seed), teacher.fingerprint
 
 
 def mend(network: Aware, model: Model, joint: Joint, tables: Sequence[Capabilities]) -> None:

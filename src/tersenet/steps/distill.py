@@ -68,8 +68,7 @@ def taught(step: Distill, model: Model, context: Context, loss: Loss | None = No
     student, teacher = roles(step, model, context)
     hard = loss or own_loss(data.task, student, step.training.label_smoothing)
     module = trainable(student, step.training.dropout, not step.training.without_source_regularization)
-    options = {"loss": hard, "module": module, "seed": context.seed, "precision": step.training.precision}
-    objective = distilled(step, teacher, student, data.task, **options)
+    objective = distilled(step, teacher, student, data.task, loss=hard, training=step.training, module=module, seed=context.seed)
     result, outcome = tuned(
         student,
         context,

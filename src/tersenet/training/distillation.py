@@ -25,11 +25,12 @@ from tersenet.errors import RecipeError
 from tersenet.graph.training import ending
 from tersenet.model import Model
 from tersenet.numerics import distillation as numerics
+from tersenet.training.devices import mixed
 from tersenet.training.features import Inside
 from tersenet.training.loop import Judge
-from tersenet.training.devices import mixed
 from tersenet.training.methods import INSIDE, Distillation
 from tersenet.training.objective import SPELLED, Loss, Objective, loss_for
+from tersenet.training.options import Training
 from tersenet.training.teacher import Teacher, agreement
 
 
@@ -40,10 +41,9 @@ def distilled(
     task: Task,
     *,
     loss: Loss | None = None,
-    smoothing: float = 0.0,
+    training: Training | None = None,
     module: fx.GraphModule | None = None,
     seed: int = 0,
-    precision: str = "float32",
 ) -> Objective:
     """What a network learns from a teacher and, where there are labels, from them.
 
@@ -56,10 +56,9 @@ def distilled(
         student: the network that learns, or that the one that learns was made of.
         task: what the labels are for.
         loss: of outputs and labels, in the stead of the task's own.
-        smoothing: of labels.
+        training: how the network learns: its smoothing of labels, and its precision, which the teacher's answers are computed in too.
         module: what learns; needed, and given more outputs and parameters, where methods look at layers.
         seed: of those parameters.
-        precision: that the teacher's answers to batches are computed in, as `Training` has it; they come as float32.
 
     Raises:
         ModelError: the teacher's inputs or outputs do not match.
@@ -76,7 +75,8 @@ def distilled(
             raise RecipeError(f"{how.inner[0]} looks inside the network that learns, and this step lets nothing do so; take soft or decoupled.")
         inside = Inside(how.inner, how.layers, (student, teacher), module, seed)
     asked = Teacher(teacher, student, None if inside is None else inside.teacher)
-    return _Distilled(how, asked, pairs, inside, loss or own_loss(task, student, smoothing), precision)
+    training = training or Training()
+    return _Distilled(how, asked, pairs, inside, loss or own_loss(task, student, training.label_smoothing), training.precision)
 
 
 def own_loss(task: Task, student: Model, smoothing: float = 0.0) -> Loss | None:

@@ -270,6 +270,9 @@ def test_a_step_that_trains_in_a_way_of_its_own_learns_from_a_teacher_by_one_lin
 
 def test_the_teacher_answers_in_the_precision_of_the_training() -> None:
     """With as few bits, so that mixed precision halves its time too; all that is compared is float32."""
-    losses = [distilled(Distillation(), TEACHER, MODEL, ACCURACY, precision=one)(MODEL.graph, (X,), None).detach() for one in ("float32", "bf16")]
+    losses = [
+        distilled(Distillation(), TEACHER, MODEL, ACCURACY, training=Training(precision=one))(MODEL.graph, (X,), None).detach()
+        for one in ("float32", "bf16")
+    ]
     assert losses[0].dtype == losses[1].dtype == torch.float32
     assert 0 < abs(losses[1] / losses[0] - 1) < 0.05

@@ -14,6 +14,7 @@ from tersenet.frontend import Reading
 from tersenet.frontends.mapping import mapped, release
 from tersenet.graph.batch import mixes_samples
 from tersenet.graph.grids import with_grids
+from tersenet.graph.tidy import attribute_name
 from tersenet.graph.trace import trace
 from tersenet.model import Model
 
@@ -52,7 +53,9 @@ class TfliteFrontend:
         except (ValueError, TypeError, IndexError, KeyError, RuntimeError, AttributeError, OverflowError, ZeroDivisionError) as error:
             raise ModelError(f"{source}: the file does not hold together ({error}); it is damaged, or of a newer schema.") from error
         made = with_grids(replace(model, format="tflite", provenance={"file": source.name, "operators": len(graph.operators)}))
-        return _with_masks(made, network.sparse)
+        held = dict(made.graph.named_parameters())
+        weights = {name: found for path, found in network.weights.items() if (name := attribute_name(path)) in held}
+        return _with_masks(replace(made, annotations=replace(made.annotations, weights=weights)), network.sparse)
 
 
 def _with_masks(model: Model, sparse: Iterable[str]) -> Model:

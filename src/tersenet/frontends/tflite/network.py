@@ -11,10 +11,12 @@ from torch import nn
 
 from tersenet.errors import ModelError
 from tersenet.formats.tflite import Graph, Operator
-from tersenet.frontends.tflite.site import Part, Site, dequantized
+from tersenet.frontends.tflite.operators.convolution import OUTPUTS
+from tersenet.frontends.tflite.site import Part, Site, dequantized, grid
 from tersenet.frontends.tflite.sparse import densified
 from tersenet.frontends.tflite.table import OPERATORS, why_refused
 from tersenet.graph.signature import unique
+from tersenet.schemes import Encoding
 
 # The schema's integer types that activations are stored in.
 GRIDS = ("int8", "uint8", "int16")
@@ -43,12 +45,15 @@ class Network(nn.Module):
         self.steps: list[tuple[int, Part]] = []
         self.constants: dict[int, str] = {}
         self.sparse: list[str] = []  # weights that the file stores without their zeros
+        self.weights: dict[str, Encoding] = {}  # what integer weights stand for
         names = _layer_names(graph, needed)
         for number in needed:
             site = Site(graph, graph.operators[number], names[number])
             function, places = OPERATORS[site.operator.code](site)
             if isinstance(function, nn.Module):
                 self.add_module(names[number], function)
+                found = grid(site.tensor(1), OUTPUTS[type(function)]) if type(function) in OUTPUTS else None
+                self.weights.update({f"{names[number]}.weight": found} if found else {})
                 if any(graph.tensors[index].sparsity is not None for index in site.operator.inputs if index >= 0):
                     self.sparse.append(f"{names[number]}.weight")
             for place in places:
@@ -134,7 +139,7 @@ def clean(name: str) -> str:
 
 def _layer_names(graph: Graph, needed: Sequence[int]) -> dict[int, str]:
     """Each operator's layer: the scope of its result (``model/conv2d/BiasAdd`` -> ``conv2d``), else its code."""
-    reserved = set(dir(nn.Module())) | {"graph", "grids", "inputs", "steps", "constants", "fixed_batch"}
+    reserved = set(dir(nn.Module())) | {"graph", "grids", "inputs", "steps", "constants", "fixed_batch", "sparse", "weights"}
     operators = [graph.operators[number] for number in needed]
     names = [_scope(graph, operator) or operator.code.lower() for operator in operators]
     return dict(zip(needed, unique(f"{name}_layer" if name in reserved else name for name in names), strict=True))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tersenet.errors import ModelError
 from tersenet.formats.tflite import Graph, Operator, Tensor
+from tersenet.schemes import INTEGERS, Encoding, Scheme
 
 # The schema's ActivationFunctionType: what an operator applies to its own result.
 FUSED: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -42,6 +43,20 @@ def dequantized(tensor: Tensor) -> np.ndarray:
     elif not len(scale):
         raise ModelError(f"the tensor {tensor.name!r} has no scale; the file is damaged.")
     return (scale * (data.astype(np.float64) - zero)).astype(np.float32)
+
+
+def grid(tensor: Tensor, axis: int) -> Encoding | None:
+    """What a constant's integers stand for; None of floats.
+
+    Args:
+        axis: of what the constant becomes, the one that its scales run along.
+    """
+    numbers = tensor.numbers
+    if numbers is None or tensor.dtype not in INTEGERS or not numbers.scale or min(numbers.scale) <= 0:
+        return None
+    several = len(numbers.scale) > 1
+    scheme = Scheme(tensor.dtype, symmetric=not any(numbers.zero_point), granularity="per-channel" if several else "per-tensor")
+    return Encoding(scheme, tuple(map(float, numbers.scale)), tuple(map(int, numbers.zero_point)), axis if several else None, "weight")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -137,6 +137,10 @@ class Linear(nn.Linear):
         if not self.keeps and value.dim() != 2:
             value = value.reshape(-1, self.in_features)
         return self.fused(super().forward(value))
+
+
+# The axis of a layer's weight that outputs lie along, and the scales of integers with them.
+OUTPUTS: Mapping[type, int] = {Convolution: 0, Linear: 0, TransposedConvolution: 1}
 
 
 def linear(site: Site) -> Part:
