@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tersenet.graph.deploy import rewritten
-from tersenet.graph.fold import Norm, source_weight
+from tersenet.graph.fold import Norm, beside_weight
 from tersenet.graph.learning import BiasGrid, FollowingGrid, Grid, LearnedGrid, MovingGrid, SharedGrid, Unrounded
 from tersenet.graph.rewrite import apply_plan
 from tersenet.graph.tape import Tape
@@ -117,7 +117,7 @@ class _Learning:
             source = self._value(self.plan.values[bind(before)["input"].name])
             self.biases[name] = BiasGrid(encoding, source, self.weights[f"{anchor}.weight"])
             return _through(module, target, self.biases[name], value, before)
-        self.weights[name] = self._weight(encoding, constant(module, value), self.shared.get(source_weight(before)))
+        self.weights[name] = self._weight(encoding, constant(module, value), beside_weight(before, self.shared))
         return _through(module, target, self.weights[name], value, before)
 
     def _weight(self, encoding: Encoding, weight: Tensor, shared: Tensor | None) -> Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +44,35 @@ class Norm:
     weight: str = ""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Where the columns of an operator's weight came from (``meta["columns"]`` of the constant), which a flatten before it had moved.
+
+    Args:
+        weight: the name of the parameter.
+        places: of each column, its place there.
+    """
+
+    weight: str
+    places: torch.Tensor
+
+
 def source_weight(node: fx.Node) -> str:
-    """The name of the parameter that an operator's weight is in the network that was folded; "" where it is none."""
+    """The name of the parameter that an operator's weight is in the network that was rewritten; "" where it is none."""
     norm: Norm | None = node.meta.get("batch_norm")
     weight: Any = bind(node).get("weight")
+    columns = weight.meta.get("columns") if isinstance(weight, fx.Node) else None
+    if columns is not None:
+        return columns.weight
     return norm.weight if norm is not None else str(weight.target) if is_constant(weight) else ""
+
+
+def beside_weight(node: fx.Node, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """What there is for an operator's weight among tensors by the names of parameters, laid out as that weight is."""
+    found = tensors.get(source_weight(node))
+    weight: Any = bind(node).get("weight")
+    columns = weight.meta.get("columns") if isinstance(weight, fx.Node) else None
+    return found if found is None or columns is None else found[:, columns.places]
 
 
 def fold_batch_norm(module: fx.GraphModule) -> None:
@@ -115,11 +140,10 @@ def _fold(module: fx.GraphModule, node: fx.Node, multiplier: torch.Tensor, offse
     node.meta["batch_norm"] = Norm(_named(norm), factors, own_bias, str(arguments["weight"].target))
     bias = offset if arguments["bias"] is None else offset + multiplier * constant(module, arguments["bias"]).double()
     layer = str(arguments["weight"].target).rpartition(".")[0]
-    rebind(
-        node,
-        weight=_hold(module, f"{layer}.weight", folded.to(weight.dtype), node, arguments["weight"]),
-        bias=_hold(module, f"{layer}.bias", bias.to(weight.dtype), node, arguments["weight"]),
-    )
+    held = _hold(module, f"{layer}.weight", folded.to(weight.dtype), node, arguments["weight"])
+    if "columns" in arguments["weight"].meta:
+        held.meta["columns"] = arguments["weight"].meta["columns"]
+    rebind(node, weight=held, bias=_hold(module, f"{layer}.bias", bias.to(weight.dtype), node, arguments["weight"]))
 
 
 def _named(norm: fx.Node) -> dict[str, Any]:

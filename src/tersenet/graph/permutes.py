@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from tersenet.graph.build import call
+from tersenet.graph.fold import Columns
 from tersenet.graph.operators import ACTIVATIONS, kind_of
 from tersenet.graph.walk import add_constant, bind, calls, constant, copy, is_constant, rebind, shape_of, tensor_inputs
 
@@ -26,8 +27,6 @@ _BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "where", "eq
 # kind -> the name of the argument that names one axis, counted from the end where negative
 _ONE_AXIS = {"concat": "dim", "softmax": "dim", "log_softmax": "dim", "slice": "dim", "cumsum": "dim", "split": "dim"}
 _REDUCTIONS = {"mean", "sum", "amax", "amin"}
-
-COLUMNS_OF = "columns_of"  # meta of a weight whose columns were moved: the name that it had
 
 
 def cancel_permutes(module: fx.GraphModule) -> None:
@@ -355,7 +354,8 @@ def _flatten_into_linear(module: fx.GraphModule, node: fx.Node, source: fx.Node,
         weight = bind(layer)["weight"]
         name = f"{str(weight.target).rpartition('.')[0] or layer.name}.columns"
         moved = add_constant(module, name, constant(module, weight)[:, places].contiguous(), layer, weight)
-        moved.meta[COLUMNS_OF] = weight.meta.get(COLUMNS_OF, str(weight.target))
+        before = weight.meta.get("columns", Columns(str(weight.target), torch.arange(features)))
+        moved.meta["columns"] = Columns(before.weight, before.places[places])
         rebind(layer, weight=moved)
     node.target, node.kwargs = aten.reshape.default, {}
     node.args = (source.args[0], [-1, features])

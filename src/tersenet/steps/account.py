@@ -10,9 +10,8 @@ from torch import Tensor, fx
 
 from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
-from tersenet.graph.fold import source_weight
+from tersenet.graph.fold import Columns, beside_weight
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
-from tersenet.graph.permutes import COLUMNS_OF
 from tersenet.graph.walk import bind, calls, constant, is_constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.affine import quantize
@@ -62,7 +61,10 @@ def _bits(unit: Unit) -> int:
 def weight_name(node: fx.Node) -> str:
     """The parameter that is an operator's weight, also where its columns were moved; "" where it has none."""
     weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
-    return str(weight.meta.get(COLUMNS_OF, weight.target)) if isinstance(weight, fx.Node) and is_constant(weight) else ""
+    if not isinstance(weight, fx.Node) or not is_constant(weight):
+        return ""
+    columns: Columns | None = weight.meta.get("columns")
+    return str(weight.target) if columns is None else columns.weight
 
 
 def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
@@ -87,7 +89,7 @@ def codebooks(module: fx.GraphModule, plans: list[QuantizationPlan], shared: Map
     """
     for plan in plans:
         for node in calls(module):
-            unit, source = plan.units.get(node.name), shared.get(source_weight(node)) if kind_of(node) in WEIGHT_AXIS else None
+            unit, source = plan.units.get(node.name), beside_weight(node, shared) if kind_of(node) in WEIGHT_AXIS else None
             if unit is None or source is None or "weight" not in unit.weights:
                 continue
             integers = quantize(constant(module, bind(node)["weight"]), unit.weights["weight"])

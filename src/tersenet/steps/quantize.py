@@ -15,7 +15,7 @@ from tersenet.capabilities import Capabilities
 from tersenet.errors import RecipeError, UnsupportedError, unknown
 from tersenet.graph.dependencies import held
 from tersenet.graph.deploy import deployable
-from tersenet.graph.fold import source_weight
+from tersenet.graph.fold import beside_weight
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import calls, is_constant, layer_of
 from tersenet.model import Model
@@ -274,7 +274,7 @@ class _Matches:
             full_range=step.full_range,
             source=self.source.weights.get(account.weight_name(node)),
             learned=self.learned.weights.get(node.name, {}),
-            shared=self.shared.get(source_weight(node)) if kind_of(node) in WEIGHT_AXIS else None,
+            shared=beside_weight(node, self.shared) if kind_of(node) in WEIGHT_AXIS else None,
         )
 
 

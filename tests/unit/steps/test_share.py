@@ -94,6 +94,34 @@ def test_equal_values_become_equal_integers_in_all_channels(training: dict[str, 
     assert {change.what for change in result.changed} >= {"stem.0 (fake)", "head (fake)"}
 
 
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("training", [None, {"epochs": 1, "batch_size": 32}])
+def test_equal_values_become_equal_integers_where_a_flatten_moved_the_columns(training: dict[str, object] | None, norm: bool) -> None:
+    """As of every network of Keras, whose channels are last."""
+    layers = [torch.nn.Linear(144, 16), *([torch.nn.BatchNorm1d(16)] * norm), torch.nn.ReLU(), torch.nn.Linear(16, 3)]
+    model = tersenet.load(_ChannelsLast(torch.nn.Sequential(*layers)), (torch.zeros(2, 8, 8, 1),))
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((96, 8, 8, 1), np.float32), rng.integers(0, 3, 96)
+    data = Data.from_arrays(train=(images[:64], labels[:64]), selection=(images[64:], labels[64:]), calibration=rng.random((16, 8, 8, 1), np.float32))
+    context = Context((FAKE_TABLE,), data)
+    result = Quantize(training=training).apply(Share(values=8).apply(model, context).model, context)
+    assert {what for what in integers(result.model)} >= {"head.0.weight"}
+    said = {change.what.split(" ")[0]: change.why for change in result.changed if "values became" in change.why}
+    assert said["head.0"] == "8 values became 8 integers"
+
+
+class _ChannelsLast(torch.nn.Module):
+    """A convolution on images with their channels last, and a flatten of that."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = torch.nn.Conv2d(1, 4, 3), head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.stem(images.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).flatten(1))
+
+
 def test_where_a_kernel_has_one_scale_for_all_channels_it_is_said() -> None:
     shared = Share(values=6).apply(MODEL, CONTEXT).model
     result = Quantize(granularity="per-tensor").apply(shared, CONTEXT)
