@@ -11,7 +11,15 @@ HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
 TRAINED = {"digits": "digits", "mnist": "MNIST, Keras", "resnet8": "ResNet-8", "resnet32": "ResNet-32", "mobilenet_v2": "MobileNetV2 0.35/64"}
-FORMATS = {"onnx": "`.onnx`", "tflite": "`.tflite`", "pt2": "`.pt2`", "keras": "`.keras`", "h5": "`.h5`", "transformers": "Transformers"}
+FORMATS = {
+    "onnx": "`.onnx`",
+    "tflite": "`.tflite`",
+    "pt2": "`.pt2`",
+    "keras": "`.keras`",
+    "h5": "`.h5`",
+    "safetensors": "`.py` + `.safetensors`",
+    "transformers": "Transformers",
+}
 RECORDS = ("latency", "bytes", "accuracy", "demo")  # of what a table says of the machine, the times matter most
 OWN = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-quantizer", "litert-torch"), "executorch": ("executorch",)}
 
@@ -47,6 +55,15 @@ TEXT = {
         "cost_title": "**What it costs**",
         "networks_title": "**Published networks** as they were published, compressed from the command line, judged on real data",
         "together_title": "**Training**: pruned, taught by the float network and quantized, all in as many epochs as the float network fine-tuned",
+        "pruning_title": "**Pruning alone**: half of the multiply-accumulates of ResNet-32 taken out, then eight epochs in the same loop; float files",
+        "method": "channels taken out",
+        "ours": "by sensitivity (ours)",
+        "random": "by chance",
+        "torch-pruning": "by Torch-Pruning",
+        "accuracy_by_seed": "accuracy, by seed",
+        "ahead": "ours in front, points (95 % interval)",
+        "macs_share": "MACs left",
+        "parameters": "parameters",
         "training_title": "**What training costs**",
         "stage": "what",
         "plain epoch": "an epoch over a hand-written torch loop's",
@@ -112,6 +129,15 @@ TEXT = {
         "cost_title": "**开销**",
         "networks_title": "**公开网络**：按其发布时的格式，从命令行压缩，并用真实数据评判",
         "together_title": "**训练**：剪枝、由浮点网络蒸馏并量化，轮数与浮点网络的微调相同",
+        "pruning_title": "**仅剪枝**：去掉 ResNet-32 一半的乘加运算，再用同样的循环训练八轮；浮点文件",
+        "method": "去掉通道的方式",
+        "ours": "按敏感度（我们）",
+        "random": "随机",
+        "torch-pruning": "由 Torch-Pruning 选择",
+        "accuracy_by_seed": "准确率（按种子）",
+        "ahead": "我们领先（百分点，95 % 区间）",
+        "macs_share": "剩余乘加运算",
+        "parameters": "参数",
         "training_title": "**训练的开销**",
         "stage": "内容",
         "plain epoch": "一轮训练与手写 torch 循环之比",
@@ -282,6 +308,7 @@ def drawn(language: str) -> str:
     drawings = {"bytes": bytes_table, "latency": latency_table, "accuracy": accuracy_table, "cost": cost_table}
     drawings |= {
         "together": together_table,
+        "pruning": pruning_table,
         "training": training_table,
         "networks": networks_table,
         "demo": demo_table,
@@ -316,6 +343,22 @@ def together_table(words: dict[str, str]) -> list[str]:
     return table([words[key] for key in ("network", "stage", "runtime", "accuracies_of", "quality_drop", "smaller", "faster")], lines)
 
 
+def pruning_table(words: dict[str, str]) -> list[str]:
+    """Half of a network's arithmetic taken out in several ways, each row all its seeds."""
+    rows, lines = record("pruning")["rows"], []
+    runs = [row for row in rows if row["seed"] >= 0]
+    for method in dict.fromkeys(row["method"] for row in runs):
+        own = where(runs, method=method)
+        accuracies = " / ".join(f"{100 * row['accuracy']:.2f} %" for row in own)
+        behind = next((row for row in rows if row["method"] == f"ours - {method}"), None)
+        low, high = behind["points_ci95"] if behind else (0.0, 0.0)
+        ahead = f"{behind['points']:.2f} ({low:.2f} … {high:.2f})" if behind else ""
+        faster = [" / ".join(f"{row[target]['speedup']:.2f}" for row in own) for target in ("onnxruntime", "litert")]
+        lines.append([words.get(method, method), accuracies, ahead, f"{own[0]['macs_share']:.3f}", f"{own[0]['parameters']:,}", *faster])
+    heads = [words[key] for key in ("method", "accuracy_by_seed", "ahead", "macs_share", "parameters")]
+    return table([*heads, *(f"{words['faster']}, {TARGETS[target]}" for target in ("onnxruntime", "litert"))], lines)
+
+
 def elsewhere(name: str, words: dict[str, str]) -> str:
     """What a table was measured on, where that is not what the others were."""
     found, usual = record(name).get("environment"), machine()["cpu"]
@@ -323,10 +366,15 @@ def elsewhere(name: str, words: dict[str, str]) -> str:
     others: dict[str, list[str]] = {}
     for row in record(name)["rows"]:
         if "processor" in row:
-            others.setdefault(row["processor"], []).append(TRAINED.get(row["network"], row["network"]))
+            others.setdefault(row["processor"], []).append(_subject(row))
     parts = [words["elsewhere"].format(cpu=own)] * (own != usual)
     parts += [words["apart"].format(cpu=cpu, networks=", ".join(dict.fromkeys(names))) for cpu, names in others.items()]
     return "".join(parts)
+
+
+def _subject(row: dict[str, Any]) -> str:
+    """What a row is about."""
+    return FORMATS[row["format"]] if "format" in row else TRAINED.get(row["network"], row["network"])
 
 
 def _processor(environment: dict[str, Any]) -> str:
