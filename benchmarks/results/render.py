@@ -55,7 +55,7 @@ TEXT = {
         "cost_title": "**What it costs**",
         "networks_title": "**Published networks** as they were published, compressed from the command line, judged on real data",
         "together_title": "**Training**: pruned, taught by the float network and quantized, all in as many epochs as the float network fine-tuned",
-        "pruning_title": "**Pruning alone**: half of the multiply-accumulates of ResNet-32 taken out, then eight epochs in the same loop; float files",
+        "pruning_title": "**Pruning alone**: half of the multiply-accumulates of ResNet-32 gone, then eight epochs in the same loop; float files",
         "method": "channels taken out",
         "ours": "by sensitivity (ours)",
         "random": "by chance",
