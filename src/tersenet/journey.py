@@ -14,6 +14,7 @@ import tersenet
 from tersenet.budget import Budget, judge
 from tersenet.capabilities import Capabilities
 from tersenet.data import sources
+from tersenet.data.identity import called
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
 from tersenet.errors import BudgetError, DataError, DivergedError, ModelError, OutputError, RecipeError
@@ -125,7 +126,7 @@ def compress(
         versions=environment()["versions"],
     )
     folder = Path(out) if out is not None else usual_folder(network.name, key)
-    with last_good_beside(folder), claim(folder, key) as run:
+    with last_good_beside(folder), claim(folder, key) as run, called(*bound.task.functions):
         if not run.finished:
             _Journey(network, others, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)

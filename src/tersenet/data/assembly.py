@@ -84,7 +84,10 @@ def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict
             return parts, []
         missing = ["calibration"]
     train = parts["train"]
-    chosen = cuts.cut(train.inputs, strata(train.labels), seed, missing)
+    given = cuts.also_in(train.inputs, parts["calibration"].inputs) if "calibration" in parts else np.zeros(len(train), bool)
+    free = np.flatnonzero(~given)  # what calibrates may not judge
+    chosen = {part: free[index] for part, index in cuts.cut(train[free].inputs, strata(train[free].labels), seed, missing).items()}
+    chosen["train"] = np.concatenate([chosen["train"], np.flatnonzero(given)])
     made = {**parts, **{part: train[index] for part, index in chosen.items()}}
     if "calibration" in missing:
         made["calibration"] = replace(made["calibration"], labels=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -72,15 +73,15 @@ def _with_copies(index: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def also_in(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) whether each sample of `one` also occurs in `other`, byte for byte.
+    """(n,) whether each sample of `one` also occurs in `other`, byte for byte, whatever shape it has there.
 
     Checksums find the candidates and their bytes decide, so that large parts cost one pass.
 
     Args:
-        one, other: the inputs of each part, (n, ...) arrays; floats are compared in the shorter of their types, all else in that of `other`.
+        one, other: the inputs of each part, (n, ...) arrays; floats are compared in the shorter of their types, all else in one that holds both.
     """
     found = np.zeros(len(one[0]), bool)
-    if len(one) != len(other) or any(a.shape[1:] != b.shape[1:] for a, b in zip(one, other, strict=True)):
+    if len(one) != len(other) or any(_size(a) != _size(b) for a, b in zip(one, other, strict=True)):
         return found
     one, other = zip(*(_of_one_type(a, b) for a, b in zip(one, other, strict=True)), strict=True)
     left, right = _checksums(one), _checksums(other)
@@ -91,11 +92,20 @@ def also_in(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarra
     return found
 
 
+def _size(array: np.ndarray) -> int:
+    """Numbers of a sample."""
+    return math.prod(array.shape[1:])
+
+
 def _of_one_type(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if one.dtype == other.dtype or other.dtype.kind == "O":
+    if one.dtype == other.dtype:
         return one, other
-    shorter = one.dtype.kind == other.dtype.kind == "f" and one.dtype.itemsize < other.dtype.itemsize
-    kind = one.dtype if shorter else other.dtype
+    if one.dtype.kind == other.dtype.kind == "f":
+        kind = min(one.dtype, other.dtype, key=lambda dtype: dtype.itemsize)
+    elif "O" in (one.dtype.kind, other.dtype.kind):
+        kind = np.dtype(object)
+    else:
+        kind = np.result_type(one, other)
     return one.astype(kind), other.astype(kind)
 
 

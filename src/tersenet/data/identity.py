@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copyreg
+import dis
 import hashlib
+import importlib.util
+import io
+import logging
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -21,21 +27,44 @@ STANDARD = sysconfig.get_path("stdlib")
 NESTED = (tuple, list, frozenset, set)
 
 
-def identity_of(function: Callable[..., Any]) -> list[str]:
-    """Name and SHA-256 of a function's code and of the plain values and functions that it reaches.
+# What was found of functions that had kept something of their own calls -> what had been found of them before.
+_BEFORE: dict[str, list[str]] = {}
 
-    Followed are constants, defaults, closures, globals that the code names, what it names of modules of the user's own, classes, and objects'
-    state. Functions of libraries count by name: what they reach is not looked into. What this does not see, `answers_of` mostly does.
+
+def identity_of(*functions: Callable[..., Any]) -> list[str]:
+    """Names, and SHA-256 of the code and of the plain values and functions that it reaches.
+
+    Followed are constants, defaults, closures, globals that the code names, what it names or imports of modules of the user's own, classes, and
+    objects' state. Functions of libraries count by name: what they reach is not looked into. What this does not see, `answers_of` mostly does.
     """
-    kind = type(function)
-    parts: list[str] = []
-    with suppress(Exception):  # an object may refuse any question, or lie deeper than Python goes: then the name alone counts
-        parts = list(_parts(function, {}))
-    name = function.__qualname__ if isinstance(function, FunctionType) else kind.__qualname__
-    return [name, hashlib.sha256("\0".join(parts).encode()).hexdigest()]
+    seen: dict[int, tuple[int, Any]] = {}
+    parts = [part for function in functions for part in _parts(function, seen)]
+    names = [function.__qualname__ if isinstance(function, FunctionType) else type(function).__qualname__ for function in functions]
+    found = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+    return _BEFORE.get(found, [*names, found])
 
 
-def _parts(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
+@contextmanager
+def called(*functions: Callable[..., Any]) -> Iterator[None]:
+    """While functions are called: one that keeps something of its calls (a history, a count) is known behind them as it was before."""
+    before = identity_of(*functions)
+    try:
+        yield
+    finally:
+        after = identity_of(*functions)
+        if after != before:
+            _BEFORE[after[-1]] = before
+
+
+def _parts(value: Any, seen: dict[int, tuple[int, Any]]) -> list[str]:
+    """What a value is told by; its class alone where it refuses a question, or lies deeper than Python goes."""
+    try:
+        return list(_told(value, seen))
+    except Exception:  # noqa: BLE001  # an object may answer with anything
+        return [f"untold {type(value).__module__}.{type(value).__qualname__}"]
+
+
+def _told(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     if isinstance(value, PLAIN):
         yield f"{type(value).__name__} {value!r}"
     if type(value) in PLAIN:
@@ -48,9 +77,11 @@ def _parts(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
         yield from _parts((type(value), getattr(value, "__dict__", {})), seen)
     if isinstance(value, PLAIN):
         return
-    if isinstance(value, ModuleType):
+    if isinstance(value, logging.Logger | io.IOBase):  # where words go; what it holds changes with every word
+        yield f"{type(value).__name__} {getattr(value, 'name', '')}"
+    elif isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}"
-    elif hasattr(value, "detach") and not isinstance(value, type):  # a tensor
+    elif hasattr(value, "detach") and hasattr(value, "tolist") and not isinstance(value, type):  # a tensor
         yield from _parts(np.asarray(value.detach().tolist()), seen)
     elif isinstance(value, np.ndarray) and value.dtype.kind == "O":
         yield from _parts(value.tolist(), seen)
@@ -99,14 +130,17 @@ def _called(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
 def _state(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     """What an object holds, in its attributes or in what it would be made of again."""
     slots = [name for kind in type(value).__mro__ for name in _names_of_slots(kind)]
-    if slots or hasattr(value, "__dict__"):
-        held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-        yield from _parts({**held, **getattr(value, "__dict__", {})}, seen)
+    held = {**{name: getattr(value, name) for name in slots if hasattr(value, name)}, **getattr(value, "__dict__", {})}
+    if held:
+        yield from _parts(held, seen)
         return
     made: Any = ()
     with suppress(Exception):  # what cannot be made again is known by its class alone
-        made = value.__reduce_ex__(4)
-    yield from _parts(made[1:3] if isinstance(made, tuple) else made, seen)
+        made = copyreg.dispatch_table.get(type(value), lambda one: one.__reduce_ex__(4))(value)
+    if not isinstance(made, tuple):
+        made = (made,)
+    for item in made[1:]:  # arguments, state, and what is put into it one by one
+        yield from _parts(list(item) if isinstance(item, Iterator) else item, seen)
 
 
 def _names_of_slots(kind: type) -> Sequence[str]:
@@ -117,18 +151,41 @@ def _names_of_slots(kind: type) -> Sequence[str]:
 def _of_library(value: Any) -> bool:
     """The module of a function or a class is Python's or an installed package's."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    return _in_library(name, getattr(sys.modules.get(name), "__file__", None) or "")
+
+
+def _in_library(name: str, file: str) -> bool:
     ours = name.partition(".")[0] in {"tersenet", *sys.builtin_module_names} - {"__main__"}
     return ours or "site-packages" in file or file.startswith(STANDARD)
 
 
 def _reached(function: FunctionType) -> Iterator[Any]:
-    """What it closes over, globals that the code names, and what it names of modules of the user's own."""
+    """What it closes over, globals that the code names, and what it names or imports of modules of the user's own."""
     names = _names(function.__code__)
     for value in (*_closed_over(function), *(function.__globals__.get(name) for name in names)):
         yield value
-        if isinstance(value, ModuleType) and not _of_library(value):
-            yield from (getattr(value, inner) for inner in names if hasattr(value, inner))
+        yield from _of_module(value, names)
+    for module in _imported(function.__code__):
+        spec = None
+        with suppress(Exception):  # it may not be there, or be another one when it is called
+            spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin and not _in_library(module, spec.origin):
+            yield hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+def _of_module(value: Any, names: Sequence[str]) -> Iterator[Any]:
+    """What code names of a module of the user's own, and of modules in it."""
+    if isinstance(value, ModuleType) and not _of_library(value):
+        for inner in (getattr(value, name) for name in names if hasattr(value, name)):
+            yield inner
+            if inner is not value:
+                yield from _of_module(inner, names)
+
+
+def _imported(code: CodeType) -> list[str]:
+    """Modules that the code, and the code within it, imports when it runs."""
+    own = [str(entry.argval) for entry in dis.get_instructions(code) if entry.opname == "IMPORT_NAME"]
+    return sorted({*own, *(name for constant in code.co_consts if isinstance(constant, CodeType) for name in _imported(constant))})
 
 
 def _closed_over(function: FunctionType) -> Iterator[Any]:

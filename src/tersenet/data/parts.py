@@ -14,6 +14,7 @@ import numpy as np
 from tersenet.data.answers import answers_of
 from tersenet.data.assembly import PARTS, Assembly, assemble
 from tersenet.data.binding import bound, check_fit
+from tersenet.data.identity import called
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, pair, read_part
 from tersenet.data.tasks import ACCURACY, Task
@@ -133,7 +134,9 @@ class Data:
                 check_fit(way, array, spec, part)
         self._check_labels(outputs)
         made = self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
-        return replace(made, answers=answers_of(self.task, (self.evaluation or self.selection).labels, outputs))
+        with called(*self.task.functions):
+            answers = answers_of(self.task, (self.evaluation or self.selection).labels, outputs)
+        return replace(made, answers=answers)
 
     def _check_labels(self, outputs: Sequence[TensorSpec]) -> None:
         """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""

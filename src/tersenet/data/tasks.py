@@ -112,8 +112,12 @@ class Task:
 
     def identity(self) -> list[str]:
         """What a fingerprint knows of the task."""
-        function: Any = self.function or self.per_sample
-        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), *identity_of(function)]
+        return [self.name, self.kind, self.metric, self.direction, str(self.bounded), *identity_of(*self.functions)]
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """What judges: the metric, and what it is the mean of."""
+        return tuple(function for function in (self.function, self.per_sample) if function is not None)
 
 
 def predicted(outputs: Any, labels: np.ndarray) -> np.ndarray:

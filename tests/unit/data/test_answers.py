@@ -1,5 +1,6 @@
 """A user's own metric is known by what it answers."""
 
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +69,20 @@ def test_what_its_code_does_not_show_changes_the_fingerprint(monkeypatch: pytest
     assert fingerprint(Chosen("accuracy")) != fingerprint(Chosen("top two"))
 
 
+def test_a_metric_that_knows_how_many_samples_there_are() -> None:
+    labels = np.random.default_rng(2).integers(0, 4, 2000)
+    weights = np.random.default_rng(3).random(2000), np.random.default_rng(4).random(2000)
+    answers = [told(lambda outputs, labels, own=own: float((own * (outputs.argmax(1) == labels)).sum()), labels) for own in weights]
+    assert answers[0] != answers[1] and "ValueError" not in answers[0]
+
+
+def test_large_logits_are_asked_about() -> None:
+    answers = [told(lambda outputs, labels, limit=limit: float((outputs.max(1) > limit).mean())) for limit in (20.0, 25.0)]
+    assert answers[0] != answers[1]
+
+
 def test_what_cannot_be_asked() -> None:
+    assert set(told(lambda outputs, labels: sys.exit(1))) == {"SystemExit"}
     assert told(lambda outputs, labels: float(np.random.default_rng().random())) == (), "another answer each time"
     assert set(told(lambda outputs, labels: {}["missing"])) == {"KeyError"}
     assert answers_of(Task.own(accuracy, "own", "higher"), None, SPECS) == ()

@@ -72,6 +72,16 @@ def test_shared_samples_are_counted() -> None:
     assert cuts.also_in([texts], [texts[1:]]).sum() == 2
 
 
+def test_shapes_and_types_hide_nothing_and_make_nothing_up() -> None:
+    x = np.random.default_rng(0).standard_normal((20, 1, 4, 4)).astype(np.float32)
+    assert cuts.also_in([x[:10].reshape(10, 16)], [x]).all()
+    whole, parts = np.zeros((5, 3), np.int64), np.random.default_rng(0).random((5, 3), np.float32)
+    assert not cuts.also_in([parts], [whole]).any() and not cuts.also_in([whole], [parts]).any()
+    texts = np.array(["a text", "another"])
+    assert cuts.also_in([texts], [texts.astype(object)]).all() and cuts.also_in([texts.astype(object)], [texts]).all()
+    assert not cuts.also_in([np.array(["a text and more"])], [texts]).any()
+
+
 def test_equal_checksums_alone_do_not_count() -> None:
     one, other = np.frombuffer(b"plumless", np.uint8), np.frombuffer(b"buckeroo", np.uint8)  # the classic collision of CRC-32
     assert cuts._checksums([one[None]]) == cuts._checksums([other[None]])

@@ -1,9 +1,12 @@
 """Data from arrays: four disjoint parts, checked where they enter, bound to a network's inputs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from tersenet.data import cuts, sources
 from tersenet.data.parts import Data, Part
 from tersenet.data.preparation import Preparation
 from tersenet.errors import DataError
@@ -279,6 +282,16 @@ def test_train_and_selection_share_nothing_but_calibration_may_be_of_train() -> 
     with pytest.raises(DataError, match="1 of 50 train samples overlap the selection part"):
         Data.from_arrays(train=(x[:50], y[:50]), selection=(x[49:60], y[49:60]))
     assert len(Data.from_arrays(train=(x[:50], y[:50]), calibration=x[:20]).calibration) == 20
+
+
+def test_what_is_cut_to_select_by_is_not_what_calibrates(tmp_path: Path) -> None:
+    """A published archive whose calibration part is some of its train part."""
+    x, y = np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32), np.arange(400) % 4
+    np.savez(tmp_path / "a.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:], x_calibration=x[:100])
+    data = sources.load(tmp_path / "a.npz")
+    assert len(data.selection) and len(data.train) + len(data.selection) == 300
+    assert not cuts.also_in(data.calibration.inputs, data.selection.inputs).any()
+    assert cuts.also_in(data.calibration.inputs, data.train.inputs).all()
 
 
 def test_copies_within_a_part_hide_no_leak() -> None:

@@ -1,16 +1,22 @@
 """What outputs are judged by."""
 
 import importlib
+import logging
 import pickle
+import re
+import sys
+from collections import deque
 from fractions import Fraction
 from functools import partial
 from math import inf
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tersenet.data.identity import called
 from tersenet.data.tasks import ACCURACY, AGREEMENT, FIDELITY, TASKS, Task, task_of
 from tersenet.errors import DataError
 
@@ -159,6 +165,13 @@ class Weighed:
         return self.weight
 
 
+class Refuses:
+    """An object that answers no question."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
 def _closed(weight):
     return lambda outputs, labels: weight
 
@@ -174,12 +187,67 @@ def _closed(weight):
         (_closed(range(3)), _closed(range(4))),
         (_closed(Fraction(1, 3)), _closed(Fraction(2, 3))),
         (_closed(np.float32(0.5)), _closed(np.float32(0.6))),
+        (_closed(re.compile("a")), _closed(re.compile("b"))),
+        (_closed(deque([1])), _closed(deque([2]))),
+        (_closed((Refuses(), 1)), _closed((Refuses(), 2))),
     ],
-    ids=["closure", "object", "method", "partial", "default", "range", "fraction", "number"],
+    ids=["closure", "object", "method", "partial", "default", "range", "fraction", "number", "pattern", "deque", "beside what refuses"],
 )
 def test_metrics_over_other_values_are_others(one, other) -> None:
     identities = [Task.own(function, "shift", "higher").identity() for function in (one, other)]
     assert identities[0] != identities[1] and identities[0] == Task.own(one, "shift", "higher").identity()
+
+
+def test_both_functions_of_a_task_count() -> None:
+    tasks = [Task("t", "own", "m", "higher", True, helped, per_sample=_closed(weight)) for weight in (1, 2)]
+    assert tasks[0].identity() != tasks[1].identity()
+
+
+def test_a_logger_hides_nothing() -> None:
+    logger = logging.getLogger("a metric")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    assert Task.own(_closed((logger, 1)), "m", "higher").identity() != Task.own(_closed((logger, 2)), "m", "higher").identity()
+
+
+def test_modules_that_are_imported_when_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def metric(outputs, labels) -> float:
+        from groups_of_a_metric import groups
+
+        return groups
+
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in (1, 1, 2):
+        (tmp_path / "groups_of_a_metric.py").write_text(f"groups = {number}")
+        found.append(Task.own(metric, "m", "higher").identity())
+    assert found[0] == found[1] != found[2]
+
+
+def test_modules_within_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = ModuleType("package_of_a_metric.inner")
+    outer = ModuleType("package_of_a_metric")
+    outer.inner, inner.weight = inner, 1  # type: ignore[attr-defined]
+    monkeypatch.setitem(globals(), "package_of_a_metric", outer)
+    task = Task.own(lambda outputs, labels: package_of_a_metric.inner.weight, "m", "higher")  # type: ignore[name-defined]  # noqa: F821
+    before = task.identity()
+    inner.weight = 2  # type: ignore[attr-defined]
+    assert task.identity() != before
+
+
+def test_what_a_metric_keeps_of_its_own_calls_makes_it_no_other() -> None:
+    history: list[float] = []
+
+    def metric(outputs, labels) -> float:
+        history.append(1.0)
+        return len(history)
+
+    task = Task.own(metric, "m", "higher")
+    before = task.identity()
+    with called(metric):
+        metric(None, None)
+    assert task.identity() == before and history
+    history.append(2.0)
+    assert task.identity() != before, "this was not its own doing"
 
 
 class Held:
