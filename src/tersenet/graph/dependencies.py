@@ -15,6 +15,7 @@ from tersenet.graph.cost import cost
 from tersenet.graph.dimensions.atoms import Vector
 from tersenet.graph.dimensions.propagate import Propagation, propagate
 from tersenet.graph.dimensions.site import Fixed
+from tersenet.graph.operators import kind_of
 from tersenet.graph.shuffles import open_shuffles
 from tersenet.graph.walk import layer_of
 from tersenet.model import Model
@@ -134,6 +135,21 @@ class Dependencies:
                 rest = int(np.prod([len(axis) for axis in axes if isinstance(axis, Fixed)], dtype=np.int64))
                 found.append((rest, [self.units(axis) for axis in axes if not isinstance(axis, Fixed)]))
         return found
+
+    @cached_property
+    def added(self) -> frozenset[int]:
+        """Units of channels that an addition of two computed values ties: the stream of a residual network."""
+        found: set[int] = set()
+        computed: set[fx.Node] = set()
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder" or not computed.isdisjoint(node.all_input_nodes):
+                computed.add(node)
+            if kind_of(node) == "add" and len(operands := computed.intersection(node.all_input_nodes)) == 2:
+                both = (tuple(self.propagation.values[operand]) for operand in operands)
+                for one, other in zip(*(reversed(axes) for axes in both), strict=False):
+                    if not isinstance(one, Fixed) and not isinstance(other, Fixed):
+                        found.update(self.units(one).tolist())
+        return frozenset(found)
 
     def worth(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(MACs, parameters) that each unit takes part in; what two units share counts for both."""

@@ -45,6 +45,8 @@ class Prune(Step):
         layers: ratios of some layers, as (pattern, ratio) pairs; the last that matches wins. A pattern (``*`` and ``?``) must match a layer's
             name, or that of a layer around it.
         keep: patterns of layers that keep all their channels.
+        shortcuts: whether channels leave that an addition ties between layers, the stream of a residual network; else those within branches alone,
+            which are harmed less where accuracy is trained back (`benchmarks/pruning.py`). Layers with a ratio of their own lose channels anyway.
         least: channels that stay in each layer at least.
         multiple: channel counts are rounded to multiples of it; 0: of what the runtimes' kernels like. 1 leaves them as they come.
         heads: of attention whole heads leave; else the same channels of every head.
@@ -67,6 +69,7 @@ class Prune(Step):
     scope: str = "layer"
     layers: tuple[tuple[str, float], ...] = ()
     keep: tuple[str, ...] = ()
+    shortcuts: bool = True
     least: int = 1
     multiple: int = 0
     heads: bool = True
@@ -135,7 +138,7 @@ class Prune(Step):
         stayed = {
             group: self._why_stayed(group, context) for group, count in zip(start.groups, left, strict=True) if not count and ratios.get(group) != 0
         }
-        return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios, stayed)))
+        return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios, stayed, self.shortcuts)))
 
     def _why_stayed(self, group: Group, context: Context) -> str:
         """Why a group that may lose channels has lost none."""
@@ -153,9 +156,15 @@ class Prune(Step):
             RecipeError: a pattern that matches no layer, or layers that cannot lose channels.
         """
         ratios: dict[Group, float | None] = {group: None for group in found.groups if not group.why and group.width > 1}
+        if not self.shortcuts:
+            ratios = {group: ratio for group, ratio in ratios.items() if found.added.isdisjoint(group.units)}
+            if not ratios and not self.layers:
+                raise RecipeError(
+                    "every layer that could lose channels is tied to others by an addition; let shortcuts lose channels, or name layers."
+                )
         for pattern, ratio in self.layers:
             matched = _matching(found, pattern)
-            free = [group for group in matched if group in ratios]
+            free = [group for group in matched if not group.why and group.width > 1]
             if not free:
                 why = next((group.why for group in matched if group.why), "it has one channel, or one head, alone")
                 raise RecipeError(f"the channels of {matched[0].name} cannot leave ({pattern!r}): {why}.")
@@ -249,7 +258,7 @@ def _changes(start: Dependencies, left: Sequence[int], last: Dependencies, gone:
         yield Change(what, f"{before:,} -> {after:,}")
 
 
-def _skipped(found: Dependencies, ratios: Mapping[Group, Any], stayed: Mapping[Group, str]) -> Iterator[Change]:
+def _skipped(found: Dependencies, ratios: Mapping[Group, Any], stayed: Mapping[Group, str], shortcuts: bool) -> Iterator[Change]:
     """Groups that have lost nothing: `stayed` says why of those that might have."""
     if ratios and ratios.keys() <= stayed.keys():
         yield Change("pruning", "no channel leaves any layer, the network is what it was: ask for more, or for multiple 1, which rounds no counts")
@@ -259,4 +268,6 @@ def _skipped(found: Dependencies, ratios: Mapping[Group, Any], stayed: Mapping[G
         if ratios.get(group) == 0:
             yield Change(group.name, "to lose some would cost more than elsewhere, or it has a ratio of 0")
         if group not in ratios:
-            yield Change(group.name, group.why or ("it has one channel, or one head, alone" if group.width == 1 else "it was asked to keep them"))
+            tied = not shortcuts and not found.added.isdisjoint(group.units)
+            asked = "an addition ties it, and shortcuts were asked to stay" if tied else "it was asked to keep them"
+            yield Change(group.name, group.why or ("it has one channel, or one head, alone" if group.width == 1 else asked))

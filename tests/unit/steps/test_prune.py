@@ -134,6 +134,43 @@ def test_some_layers_have_their_own_ratio_or_keep_all():
     assert ("0", "it was asked to keep them") in [(entry.what, entry.why) for entry in result.skipped]
 
 
+class Residual(nn.Module):
+    """A branch that is added to its own input: a squeeze inside it, a constant that is added too, and a layer before and behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.inner, self.depthwise, self.outer = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 32, 1),
+            nn.Conv2d(32, 32, 3, padding=1, groups=32),
+            nn.Conv2d(32, 16, 1),
+        )
+        self.shift, self.tail, self.head = nn.Parameter(torch.ones(1, 32, 1, 1)), nn.Conv2d(16, 24, 1), nn.Linear(24, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        x = x + self.outer(self.depthwise(self.inner(x).relu()) + self.shift)
+        return self.head(self.tail(x).relu().mean((2, 3)))
+
+
+def test_shortcuts_may_keep_their_channels():
+    model = trace(Residual().eval(), (torch.randn(2, 3, 8, 8),))
+    result = Prune(ratio=0.5, shortcuts=False).apply(model, Context(data=data()))
+    assert [width(result.model, layer) for layer in ("stem", "inner", "depthwise", "outer", "tail")] == [16, 16, 16, 16, 12]
+    assert {entry.what: entry.why for entry in result.skipped}["stem"] == "an addition ties it, and shortcuts were asked to stay"
+    everywhere = Prune(ratio=0.5).apply(model, Context(data=data())).model
+    assert [width(everywhere, layer) for layer in ("stem", "inner", "outer", "tail")] == [8, 16, 8, 12]
+    named = Prune(ratio=0.5, shortcuts=False, layers=(("outer", 0.25),)).apply(model, Context(data=data())).model
+    assert [width(named, layer) for layer in ("stem", "outer", "inner")] == [12, 12, 16]
+
+
+def test_where_shortcuts_are_all_there_is():
+    model = trace(nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), (torch.randn(2, 3, 8, 8),))
+    with pytest.raises(RecipeError, match="tied to others by an addition; let shortcuts lose channels, or name layers"):
+        Prune(ratio=0.5, shortcuts=False).apply(model, Context(data=data()))
+
+
 def test_at_least_so_many_stay():
     result = Prune(ratio=0.9, least=6, multiple=1).apply(network(), Context())
     assert (width(result.model, "0"), width(result.model, "3")) == (6, 6)
