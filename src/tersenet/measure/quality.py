@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tersenet.data.parts import Part
 
 Z = 1.959964  # of a 95 % interval
+DRAWS = 200  # of a metric that does not score each sample, and is computed anew for each
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def score(outputs: Any, labels: Any, task: Task) -> Scores:
     return Scores(task.value(outputs, labels), task.scores(outputs, labels), outputs, labels)
 
 
-def compare(reference: Scores, scores: Scores, task: Task, seed: int = 0) -> Quality:
+def compare(reference: Scores, scores: Scores, task: Task, seed: int = 0, progress: Progress = silent) -> Quality:
     """The drop from float to compressed on the same samples, with its paired 95 % interval.
 
     Args:
@@ -104,11 +106,12 @@ def compare(reference: Scores, scores: Scores, task: Task, seed: int = 0) -> Qua
         scores: the compressed file's.
         task: what judged them.
         seed: of the resampling, where it is needed.
+        progress: called with (done, total, what) where the metric is asked again and again, which a user's own may take long for.
     """
     if reference.n != scores.n:
         raise DataError(f"both files must see the same samples, got {reference.n} and {scores.n}.")
     drop = task.drop_points(reference.value, scores.value)
-    ends = _interval(reference, scores, task, seed) if isfinite(drop) else None
+    ends = _interval(reference, scores, task, seed, progress) if isfinite(drop) else None
     return Quality(
         metric=task.metric,
         value=scores.value,
@@ -121,9 +124,16 @@ def compare(reference: Scores, scores: Scores, task: Task, seed: int = 0) -> Qua
     )
 
 
-def _interval(reference: Scores, scores: Scores, task: Task, seed: int) -> tuple[float, float] | None:
+def _interval(reference: Scores, scores: Scores, task: Task, seed: int, progress: Progress) -> tuple[float, float] | None:
     if reference.samples is None or scores.samples is None:
-        return interval(lambda drawn: _resampled(reference, scores, task, drawn), scores.n, resamples=200, seed=seed)
+        done = count(1)
+
+        def drop(drawn: np.ndarray) -> float:
+            points = _resampled(reference, scores, task, drawn)
+            progress(next(done), DRAWS, f"how sure the drop is ({task.metric} of samples drawn anew)")
+            return points
+
+        return interval(drop, scores.n, resamples=DRAWS, seed=seed)
     first, second = reference.samples, scores.samples
     if not task.bounded:
         return interval(lambda drawn: task.drop_points(float(first[drawn].mean()), float(second[drawn].mean())), scores.n, seed=seed)

@@ -156,3 +156,13 @@ def test_both_files_must_see_the_same_samples() -> None:
     first, second = (score(_one_hot(np.zeros(n, int)), np.zeros(n, int), ACCURACY) for n in (4, 5))
     with pytest.raises(DataError, match="same samples"):
         compare(first, second, ACCURACY)
+
+
+def test_a_metric_that_is_asked_again_and_again_tells_how_far_it_is() -> None:
+    labels = np.arange(40) % 4
+    task = Task.own(lambda outputs, wanted: float((outputs.argmax(1) == wanted).mean()), "share", "higher", bounded=True)
+    scores = score(np.eye(4)[labels], labels, task)
+    seen: list[tuple[int, int, str]] = []
+    compare(scores, scores, task, progress=lambda done, total, what: seen.append((done, total, what)))
+    assert [done for done, _, _ in seen] == list(range(1, 201)) and {total for _, total, _ in seen} == {200}
+    assert "share" in seen[0][2]
