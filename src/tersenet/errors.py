@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +93,35 @@ def check_readable(path: Path, raising: type[TersenetError]) -> None:
 
 
 WITHOUT_TORCH = "torch is needed here and is not installed: pip install 'tersenet[torch]'"
-# A network has hundreds of layers; an error that lists them all is not read.
+# A network has hundreds of layers; an error that lists them all is not read. Nor is one that repeats a page that was given for a name.
 MOST_SHOWN = 30
+LONGEST_SHOWN = 200
 
 
-def unknown(what: str, got: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not in a table: close matches first, then all legal names.
+def unknown(what: str, got: Any, known: Iterable[str]) -> str:
+    """The sentence for a name that is not in a table, or for what is no name: close matches first, then all legal names.
 
     >>> unknown("target", "onnxruntim", ["onnxruntime", "litert"])
     "unknown target 'onnxruntim'; did you mean 'onnxruntime'? Known: litert, onnxruntime."
     """
     names = sorted(known)
-    close = difflib.get_close_matches(got, names, n=2)
+    close = difflib.get_close_matches(got, names, n=2) if isinstance(got, str) else []
     hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
     shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
-    return f"unknown {what} {got!r}; {hint}{'Known' if hint else 'known'}: {shown}."
+    return f"unknown {what} {shortened(got)}; {hint}{'Known' if hint else 'known'}: {shown}."
+
+
+def check_known(what: str, got: Any, known: Collection[str], raising: type[TersenetError]) -> None:
+    """Hold a name to a table, whatever was given for it.
+
+    Raises:
+        TersenetError: of the class `raising`; it is not in the table, or no name at all (a list, an array, None).
+    """
+    if not isinstance(got, str) or got not in known:
+        raise raising(unknown(what, got, known))
+
+
+def shortened(value: Any) -> str:
+    """What somebody gave, as a message repeats it."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

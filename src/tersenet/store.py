@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tersenet.errors import OutputError
+from tersenet.errors import OutputError, shortened
 
 UNFINISHED = ".unfinished"
 MARK = "signature.json"
 LOCK = ".lock"
 _DRAFT = ".draft-"
+# Bytes of a network's name in that of its folder: a name in a folder has at most 255, and files beside it carry more of their own.
+LONGEST_NAME = 200
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -48,13 +50,27 @@ def signature(**inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def run_folder(out: str | Path | None, name: str, key: str) -> Path:
+    """Where a run goes: the folder that the user names, or the usual one."""
+    return usual_folder(name, key) if out is None else Path(out)
+
+
+def check_out(out: Any) -> None:
+    """Raise OutputError where a run shall go to what is no path; None is the usual folder."""
+    if not isinstance(out, str | Path | None) or "\0" in str(out):
+        raise OutputError(f"out must be the path of a folder, got {shortened(out)}.")
+
+
 def usual_folder(name: str, key: str) -> Path:
-    """Where a run goes unless told: within ``runs``, whatever the network is called.
+    """Where a run goes unless told: within ``runs``, whatever the network is called. A name that is too long for a file's is cut.
 
     >>> usual_folder("../a b", "0123456789abcdef").as_posix()
     'runs/a-b-01234567'
     """
     plain = re.sub(r"[^\w.]+", "-", name).strip(".-")
+    if len(plain.encode(errors="replace")) > LONGEST_NAME:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]  # names that differ behind the cut do not meet
+        plain = f"{plain.encode(errors='replace')[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
     return Path("runs") / f"{plain or 'network'}-{key[:8]}"
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tersenet import store
 from tersenet.errors import DataError, OutputError
-from tersenet.store import LOCK, MARK, UNFINISHED, Store, claim, signature, write_file
+from tersenet.store import LOCK, MARK, UNFINISHED, Store, claim, signature, usual_folder, write_file
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -320,3 +320,10 @@ def test_a_small_file_system_fills_up_in_earnest(tmp_path: Path) -> None:
         pytest.skip(f"no file system could be mounted here: {done.stderr.strip()}")
     assert "disk is full" in done.stdout, done.stderr
     assert done.stdout.endswith("[]\n")
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_cut_and_meets_no_other() -> None:
+    names = ["x" * 200, "x" * 201, "x" * 300, "x" * 301, "\u540d" * 300, "\udc80" * 300]
+    folders = [usual_folder(name, KEY) for name in names]
+    assert folders[0].name == f"{'x' * 200}-{KEY[:8]}" and len(set(folders)) == len(names)
+    assert all(len(os.fsencode(folder.name)) <= 210 for folder in folders)
