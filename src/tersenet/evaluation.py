@@ -21,7 +21,7 @@ from tersenet.measure.quality import Scores, compare
 from tersenet.measure.quality import evaluate as scores_of
 from tersenet.measure.trial import try_out
 from tersenet.plain import fields_to_plain
-from tersenet.progress import Progress, silent
+from tersenet.progress import Progress, check_progress, silent
 from tersenet.target import Artifact, Placement, Target, as_batch, feed
 from tersenet.targets import table
 from tersenet.tensors import Port, TensorSpec
@@ -46,8 +46,9 @@ def evaluate(
         Plain facts, as ``tersenet measure --json`` prints them.
     """
     check_conditions(threads, seed)
-    for path in (file, against):
-        if not isinstance(path, str | Path | None):
+    check_progress(progress)
+    for path in [file] if against is None else [file, against]:
+        if not isinstance(path, str | Path):
             raise ModelError(f"a file must be given by its path, got {type(path).__name__}.")
     artifact, target = opened(Path(file), threads)
     bound = _bound(data, artifact, seed)
@@ -62,7 +63,7 @@ def evaluate(
     reference = scores_of(other, bound.evaluation, bound.task, progress=progress)
     if not bound.task.labelled:
         scores = scores_of(artifact, bound.evaluation, bound.task, reference=reference.outputs, progress=progress)
-    found["quality"] = fields_to_plain(compare(reference, scores, bound.task, seed))
+    found["quality"] = fields_to_plain(compare(reference, scores, bound.task, seed, progress))
     found["against"] = _facts(other, other_target, reference, bound, samples, threads)
     if target.times and other_target.times:
         timed = _timed(other, artifact, samples, threads, seed)

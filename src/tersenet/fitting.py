@@ -13,6 +13,7 @@ from tersenet.data import sources
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
 from tersenet.data.tasks import Task, unlabelled
+from tersenet.errors import RecipeError
 from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
 from tersenet.journey import last_good_beside
@@ -20,15 +21,15 @@ from tersenet.measure.environment import check_conditions, environment
 from tersenet.measure.quality import compare, evaluate, outputs_of
 from tersenet.model import Model
 from tersenet.plain import to_plain
-from tersenet.progress import Progress, silent
+from tersenet.progress import Progress, check_progress, silent
 from tersenet.recipe import Recipe
 from tersenet.step import Context, StepResult
 from tersenet.steps.distill import Distill, roles, taught
 from tersenet.steps.train import Train, learn
-from tersenet.store import Run, claim, signature, usual_folder, write_file
+from tersenet.store import Run, check_out, claim, run_folder, signature, write_file
 from tersenet.targets import table
 from tersenet.training.loop import Outcome
-from tersenet.training.objective import Loss
+from tersenet.training.objective import Loss, held_loss
 from tersenet.training.options import Training
 from tersenet.training.teacher import AGREEMENT, Teacher
 
@@ -81,23 +82,23 @@ def fit(
         DivergedError: the loss became NaN or infinite; the last good network is its `model`, and a file beside the folder.
         TersenetError: bad input, or a missing dependency.
     """
-    check_conditions(1, seed)
-    step = training if isinstance(training, Train) else Train(training or Training())
+    _check_given(out, seed, progress)
+    targets, step = table.found(to), training if isinstance(training, Train) else Train(Training() if training is None else training)
+    identity = _identity(loss)
     network = load(model)
     bound = _bound(data, network, seed)
-    names = [to] if isinstance(to, str) else to
-    tables = tuple(table.capabilities(table.find(name)) for name in dict.fromkeys(names))
+    tables = tuple(table.capabilities(target) for target in targets)
     context = Context(tables, bound.without_evaluation(), seed, progress=progress)
     key = signature(
         train=step.to_json(),
         model=network.fingerprint,
         data=bound.fingerprint,
-        loss=_identity(loss),
-        targets=list(names),
+        loss=identity,
+        targets=[to] if isinstance(to, str) else list(to),
         seed=seed,
         versions=environment()["versions"],
     )
-    return _kept(_Work(step, network, network, bound, context, lambda told: learn(step, network, told, loss)), key, out)
+    return _kept(_Work(step, network, network, bound, context, lambda told: learn(step, network, told, held_loss(loss))), key, out)
 
 
 def distill(
@@ -122,8 +123,9 @@ def distill(
         ModelError: inputs or outputs of both do not match.
         RecipeError: neither a teacher nor a student, or both.
     """
-    check_conditions(1, seed)
-    step = training if isinstance(training, Distill) else Distill(training=training or Training())
+    _check_given(out, seed, progress)
+    step = training if isinstance(training, Distill) else Distill(training=Training() if training is None else training)
+    identity = _identity(loss)
     network, networks = load(model), {}
     if teacher is not None:
         found = load(teacher)
@@ -137,11 +139,18 @@ def distill(
         distill=step.to_json(),
         models=[one.fingerprint for one in (network, learner, taught_by)],
         data=bound.fingerprint,
-        loss=_identity(loss),
+        loss=identity,
         seed=seed,
         versions=environment()["versions"],
     )
-    return _kept(_Work(step, learner, taught_by, bound, context, lambda told: taught(step, network, told, loss)), key, out)
+    return _kept(_Work(step, learner, taught_by, bound, context, lambda told: taught(step, network, told, held_loss(loss))), key, out)
+
+
+def _check_given(out: Any, seed: Any, progress: Any) -> None:
+    """Refuse arguments of another type than `fit` and `distill` take, before anything is read."""
+    check_conditions(1, seed)
+    check_progress(progress)
+    check_out(out)
 
 
 def _bound(data: Any, network: Model, seed: int, other: Model | None = None) -> Data:
@@ -153,6 +162,8 @@ def _bound(data: Any, network: Model, seed: int, other: Model | None = None) -> 
 
 
 def _identity(loss: Loss | None) -> list[str] | None:
+    if loss is not None and not callable(loss):
+        raise RecipeError(f"loss must be a function of (outputs, labels), got {type(loss).__name__}.")
     return None if loss is None else Task.own(loss, "loss", "lower").identity()
 
 
@@ -179,7 +190,7 @@ class _Work:
 
 def _kept(work: _Work, key: str, out: str | Path | None) -> Fitted:
     """The work, done or answered from its folder."""
-    folder = Path(out) if out is not None else usual_folder(work.network.name, key)
+    folder = run_folder(out, work.network.name, key)
     with last_good_beside(folder), claim(folder, key) as run:
         if not run.finished:
             result, outcome = work.learn(replace(work.context, store=run.steps))
@@ -218,7 +229,7 @@ def _judged(work: _Work, learned: Model) -> dict[str, Any]:
     if not len(part) or (reference is None and (part.labels is None or not task.labelled)):
         return {"before": None, "after": None, **said}
     before, after = (evaluate(model, part, task, size=size, reference=reference) for model in (network, learned))
-    return {"before": before.value, "after": to_plain(compare(before, after, task)), **said}
+    return {"before": before.value, "after": to_plain(compare(before, after, task, progress=work.context.progress)), **said}
 
 
 def _write(learned: Model, record: dict[str, Any], step: Train | Distill, run: Run) -> None:

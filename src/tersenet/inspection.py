@@ -32,7 +32,7 @@ def inspect_model(
         cpu: instruction set that kernels are chosen for; this machine's unless given.
     """
     check_cpu(cpu)
-    chosen = [table.find(name) for name in targets] or [target for target in table.TARGETS.values() if _installed(target.requires)]
+    chosen = table.found(targets) or [target for target in table.TARGETS.values() if _installed(target.requires)]
     network = load(model, weights=weights, trust=trust, length=length)
     totals = cost(network)
     graph = deployable(network)

@@ -17,7 +17,7 @@ from tersenet.data import sources
 from tersenet.data.identity import called
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
-from tersenet.errors import BudgetError, DataError, DivergedError, ModelError, OutputError, RecipeError
+from tersenet.errors import BudgetError, DataError, DivergedError, ModelError, RecipeError
 from tersenet.expectation import Expectation, expectations, in_float
 from tersenet.frontends.pt2_write import save
 from tersenet.frontends.table import load
@@ -36,7 +36,7 @@ from tersenet.report import html
 from tersenet.report.advice import advised
 from tersenet.step import Change, Context, Step, StepResult, check_options
 from tersenet.steps.table import step_from_json
-from tersenet.store import Run, claim, signature, usual_folder, write_file
+from tersenet.store import Run, check_out, claim, run_folder, signature, write_file
 from tersenet.target import Artifact, ExportOptions, Target
 from tersenet.targets import table
 
@@ -100,9 +100,9 @@ def compress(
     Raises:
         TersenetError: bad input, a missing dependency, or an operator that a runtime cannot run.
     """
-    _check_given(to, recipe, budget, out, settings)
+    _check_given(recipe, budget, out, settings)
     settings = settings or Settings()
-    targets = [table.find(name) for name in dict.fromkeys([to] if isinstance(to, str) else to)]
+    targets = table.found(to)
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "int8")
     budget = budget or Budget()
     _check_format_options(settings.options, targets)
@@ -125,24 +125,20 @@ def compress(
         layers=settings.layers,
         versions=environment()["versions"],
     )
-    folder = Path(out) if out is not None else usual_folder(network.name, key)
+    folder = run_folder(out, network.name, key)
     with last_good_beside(folder), claim(folder, key) as run, called(*bound.task.functions):
         if not run.finished:
             _Journey(network, others, bound, targets, exporters, recipe, budget, settings, run).go()
     return opened_report(folder)
 
 
-def _check_given(to: Any, recipe: Any, budget: Any, out: Any, settings: Any) -> None:
+def _check_given(recipe: Any, budget: Any, out: Any, settings: Any) -> None:
     """Refuse arguments of another type than `compress` takes."""
-    names = [to] if isinstance(to, str) else to
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise RecipeError(f"to must be the name of a runtime, or a list of names, got {to!r}.")
     if not isinstance(recipe, Recipe | str | Path | None):
         raise RecipeError(f"a recipe must be a tersenet.Recipe, a name or a file, got {type(recipe).__name__}.")
     if not isinstance(budget, Budget | None):
         raise BudgetError(f"a budget must be a tersenet.Budget, as Budget(max_bytes='60kB'), got {type(budget).__name__}.")
-    if not isinstance(out, str | Path | None) or "\0" in str(out):
-        raise OutputError(f"out must be the path of a folder, got {out!r}.")
+    check_out(out)
     if not isinstance(settings, Settings | None):
         raise RecipeError(f"settings must be a tersenet.Settings, got {type(settings).__name__}.")
 

@@ -135,8 +135,15 @@ def fails_on(what: str, error: Exception) -> str:
 
 
 def as_tensors(arrays: Iterable[np.ndarray]) -> list[torch.Tensor]:
-    """Arrays as torch takes them: in order of their axes, and a scalar without any (`np.ascontiguousarray` would give it one)."""
-    return [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]
+    """Arrays as torch takes them: in order of their axes, and a scalar without any (`np.ascontiguousarray` would give it one).
+
+    Raises:
+        DataError: an array of objects, or of another dtype that torch does not have.
+    """
+    try:
+        return [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a network takes arrays of numbers that torch knows: {error}") from error
 
 
 def ordered(inputs: tuple[Any, ...], specs: tuple[TensorSpec, ...]) -> list[np.ndarray]:
@@ -154,4 +161,13 @@ def ordered(inputs: tuple[Any, ...], specs: tuple[TensorSpec, ...]) -> list[np.n
         inputs = tuple(inputs[0])
     if len(inputs) != len(specs):
         raise DataError(f"the network takes {len(specs)} inputs ({', '.join(spec.name for spec in specs)}), got {len(inputs)}.")
-    return [np.asarray(array, dtype=spec.dtype) for array, spec in zip(inputs, specs, strict=True)]
+    return [_as_asked(array, spec) for array, spec in zip(inputs, specs, strict=True)]
+
+
+def _as_asked(array: Any, spec: TensorSpec) -> np.ndarray:
+    try:
+        return np.asarray(array, dtype=spec.dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise DataError(
+            f"the network's input {spec.name} takes an array of {spec.dtype}, and {type(array).__name__} cannot be made one: {error}."
+        ) from error

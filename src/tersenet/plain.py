@@ -8,6 +8,7 @@ version reads a newer one's record.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import types
 import typing
@@ -15,10 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar
 
-from tersenet.errors import InputError
+from tersenet.errors import InputError, shortened
 
 T = TypeVar("T")
 LARGEST = 2**63 - 1
+_hints: Callable[..., dict[str, Any]] = functools.cache(typing.get_type_hints)  # asked once a value, and slow
 
 
 def to_plain(value: Any) -> Any:
@@ -56,7 +58,7 @@ def from_plain(cls: type[T], record: Any, where: str = "record") -> T:
     """
     if not isinstance(record, Mapping):
         raise InputError(f"{where} must be a JSON object, got {type(record).__name__}.")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values = {}
     for entry in fields(cls):  # type: ignore[arg-type]  # T is a dataclass
         key = _key(entry)
@@ -75,17 +77,39 @@ def check_fields(value: Any, where: str, kind: type[InputError] = InputError) ->
     Raises:
         InputError: a value has another type than it must have; it is of the kind that is asked for.
     """
-    hints = typing.get_type_hints(type(value))
+    hints = _hints(type(value))
     try:
         for entry in fields(value):
             given = getattr(value, entry.name)
             found = _checked(hints[entry.name], given, f"{where}.{entry.name}")
-            if is_dataclass(found) and not is_dataclass(given):
-                raise kind(f"{where}.{entry.name} must be of the class {type(found).__name__}, got {type(given).__name__}.")
+            if (made := _made(found, given)) is not None:
+                raise kind(f"{where}.{entry.name} must be of the class {type(made).__name__}, got {type(given).__name__}.")
     except kind:
         raise
     except InputError as error:
         raise kind(str(error)) from error
+
+
+def check_text(value: Any, where: str, kind: type[InputError] = InputError) -> None:
+    """Hold a name, or a list of names, to what a report can be written with: text, every character of it.
+
+    Half of a character (a lone surrogate, which names of files in other encodings hold) cannot be written.
+
+    Raises:
+        InputError: of the kind that is asked for.
+    """
+    for text in [value] if isinstance(value, str) else value:
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise kind(f"{where} must be text that UTF-8 can hold, got {shortened(text)}; give another name.") from error
+
+
+def _made(found: Any, given: Any) -> Any:
+    """What checking made of a mapping that stands in the place of a dataclass, also inside a tuple; None where everything was as it must be."""
+    if isinstance(found, tuple):
+        return next((made for pair in zip(found, given, strict=True) if (made := _made(*pair)) is not None), None)
+    return found if is_dataclass(found) and not is_dataclass(given) else None
 
 
 def _key(entry: Field[Any]) -> Any:

@@ -31,9 +31,11 @@ class Recipe:
     steps: tuple[Step, ...]
 
     def __init__(self, steps: Iterable[Step]) -> None:
-        if not isinstance(steps, Iterable):
-            raise RecipeError(f"a recipe is a list of steps such as tersenet.Quantize(), got {type(steps).__name__}.")
-        object.__setattr__(self, "steps", tuple(steps))
+        try:
+            each = iter(steps)
+        except TypeError as error:
+            raise RecipeError(f"a recipe is a list of steps such as tersenet.Quantize(), got {type(steps).__name__}.") from error
+        object.__setattr__(self, "steps", tuple(each))
         for step in self.steps:
             if not isinstance(step, Step):
                 raise RecipeError(f"a recipe is a list of steps such as tersenet.Quantize(), got {type(step).__name__}.")
@@ -63,8 +65,11 @@ class Recipe:
         Raises:
             RecipeError: no step trains, or there are fewer epochs than steps that do.
         """
-        if not (epochs or learning_rate or batch_size or augmentation):
+        given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "augmentation": augmentation}
+        asked: dict[str, Any] = {name: value for name, value in given.items() if not isinstance(value, int | float | Sequence) or value}
+        if not asked:
             return self
+        Training(**asked)  # they are held to what its options are
         trainings = self.trainings
         if not trainings:
             raise RecipeError("epochs, learning_rate, batch_size and augmentation are for recipes that train, and no step of this one does.")
@@ -120,15 +125,15 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str | Path) -> Recipe:
     """A recipe by name, or read from a JSON or YAML file.
 
     Raises:
         RecipeError: no such name and no such file, or a file that holds no recipe.
     """
+    name, path = str(name), Path(name)
     if name in RECIPES:
         return RECIPES[name]
-    path = Path(name)
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise RecipeError(unknown("recipe", name, RECIPES) + " A file ends in .json or .yaml.")
     try:

@@ -140,9 +140,12 @@ class Options(type):
             if name not in signature.parameters:
                 raise RecipeError(unknown(f"option of {cls.__name__}", name, signature.parameters))
         try:
-            signature.bind(*given, **options)
+            bound = signature.bind(*given, **options).arguments
         except TypeError as error:
             raise RecipeError(f"{cls.__name__}({', '.join(signature.parameters)}) cannot be made from these options: {error}.") from error
+        for name, value in bound.items():
+            if hasattr(type(value), "__array__") and value.ndim:  # before anything asks it whether it is true
+                raise RecipeError(f"{cls.__name__}: {name} must be a plain value, got an array ({type(value).__name__}); give numbers or names.")
         return super().__call__(*given, **options)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tersenet.errors import DataError, InputError, ModelError, RecipeError, unknown
+from tersenet.errors import DataError, InputError, ModelError, RecipeError, check_known
 from tersenet.plain import check_fields
 from tersenet.tensors import Port
 
@@ -61,8 +61,8 @@ def check_cpu(name: str) -> None:
     Raises:
         RecipeError: it is unknown, also to runtimes whose files are the same on every processor.
     """
-    if name and name not in INSTRUCTION_SETS:
-        raise RecipeError(unknown("instruction set", name, INSTRUCTION_SETS))
+    if not isinstance(name, str) or name:
+        check_known("instruction set", name, INSTRUCTION_SETS, RecipeError)
 
 
 @dataclass(frozen=True)

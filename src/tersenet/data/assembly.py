@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from tersenet.data.labels import check_classes, fitted, names_of, plain
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, strata
 from tersenet.data.tasks import Task, task_of, unlabelled
-from tersenet.errors import DataError
+from tersenet.errors import DataError, shortened
+from tersenet.words import several
 
 PARTS = ("train", "calibration", "selection", "evaluation")
 
@@ -56,9 +57,7 @@ def assemble(
         if [array.dtype == np.uint8 for array in found.inputs] != [array.dtype == np.uint8 for array in first.inputs]:
             raise DataError(f"inputs must be uint8 in every part or in none, or their scales would differ; {part} differs.")
     labels = [None if part.labels is None else plain(part.labels) for part in parts.values()]
-    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
-        raise DataError(f"class names must be a list of names, got {class_names!r}.")
-    class_names = tuple(str(entry) for entry in class_names) or names_of(labels)
+    class_names = _class_names(class_names) or names_of(labels)
     judged = task_of(task, next((found for found in labels if found is not None), None))
     ways = _preparations(preparation, first)
     ready = {part: replace(_fitted(part, found, judged, class_names), preparation=ways) for part, found in parts.items()}
@@ -72,6 +71,16 @@ def assemble(
         judged = unlabelled(judged)
         notes.append(f"the evaluation part has no labels: the float network's own outputs are the judge ({judged.metric}, SQNR)")
     return Assembly(ready, judged, class_names, tuple(notes))
+
+
+def _class_names(given: Any) -> tuple[str, ...]:
+    try:
+        names = iter(given)
+    except TypeError:
+        names = None
+    if names is None or isinstance(given, str):
+        raise DataError(f"class names must be a list of names, got {shortened(given)}.")
+    return tuple(str(name) for name in names)
 
 
 def _completed(parts: dict[str, Part], seed: int, published: bool) -> tuple[dict[str, Part], list[str]]:
@@ -141,14 +150,15 @@ def _preparations(preparation: Any, part: Part) -> tuple[Preparation, ...]:
     if isinstance(preparation, Preparation):
         return (preparation,) * count
     if isinstance(preparation, Mapping):
-        strangers = sorted(set(preparation) - set(part.names))
+        strangers = sorted(str(name) for name in preparation if name not in part.names)
         if strangers:
             known = ", ".join(part.names) or "not named (give them as a dict)"
             raise DataError(f"preparations are given for {', '.join(strangers)}; the inputs are {known}.")
-        return tuple(preparation.get(name, Preparation()) for name in part.names)
+        preparation = [preparation.get(name, Preparation()) for name in part.names]
     if not isinstance(preparation, Sequence):
         raise DataError(f"a preparation must be a tersenet.Preparation, or a tuple or dict of them, got {type(preparation).__name__}.")
     ways = tuple(preparation)
     if len(ways) != count or not all(isinstance(way, Preparation) for way in ways):
-        raise DataError(f"{count} preparations are needed, one for each input, got {len(ways)}.")
+        got = len(ways) if len(ways) != count else shortened(preparation)
+        raise DataError(f"{several(count, 'preparation')} (tersenet.Preparation), one for each input, must be given, got {got}.")
     return ways

@@ -12,6 +12,7 @@ from tersenet.data.preparation import Preparation
 from tersenet.errors import DataError
 from tersenet.tensors import TensorSpec
 
+KINDS = {"f": "fractions", "i": "whole numbers", "u": "whole numbers", "b": "true or false", "c": "complex numbers"}
 SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 
 
@@ -27,15 +28,28 @@ def bound(preparation: Preparation, array: np.ndarray, spec: TensorSpec, image: 
     Raises:
         DataError: no layout makes the shapes fit (both are named), or the dtype cannot be what the network takes.
     """
-    if array.dtype.kind in "OUST":
-        cure = "turn them into token ids first (tersenet.Data.from_arrays)"
-        raise DataError(f"the data are texts and the network's input {spec.name!r} takes {spec.dtype} of shape {_shown(spec)}: {cure}.")
+    _check_no_texts(array, spec)
+    _check_dtype(preparation, spec)
     stored, layout, shape = _fit(array.shape[1:], spec, preparation)
     scale = preparation.scale
     target = np.dtype(spec.dtype)
     if scale is None:
         scale = 1 / 255 if array.dtype == np.uint8 and target.kind == "f" and (image or array.ndim > 2) else 1.0
     return replace(preparation, scale=scale, stored=stored, layout=layout, shape=shape, dtype=spec.dtype)
+
+
+def _check_no_texts(array: np.ndarray, spec: TensorSpec) -> None:
+    if array.dtype.kind in "OUST":
+        cure = "turn them into token ids first (tersenet.Data.from_arrays)"
+        raise DataError(f"the data are texts and the network's input {spec.name!r} takes {spec.dtype} of shape {_shown(spec)}: {cure}.")
+
+
+def _check_dtype(preparation: Preparation, spec: TensorSpec) -> None:
+    """Raise DataError where a declared dtype is of another kind than what the network takes: widths of one kind are the network's to say."""
+    kinds = [KINDS.get(np.dtype(name).kind, name) for name in (preparation.dtype or spec.dtype, spec.dtype)]
+    if kinds[0] != kinds[1]:
+        got = f"the network's input {spec.name!r} takes {spec.dtype}, and the preparation declares {preparation.dtype} ({kinds[0]})"
+        raise DataError(f"{got}; leave dtype out of tersenet.Preparation, the network's is taken.")
 
 
 def _check_numbers(array: np.ndarray, spec: TensorSpec, target: np.dtype) -> None:
@@ -51,6 +65,7 @@ def _check_numbers(array: np.ndarray, spec: TensorSpec, target: np.dtype) -> Non
 
 def check_fit(preparation: Preparation, array: np.ndarray, spec: TensorSpec, part: str) -> None:
     """Raise DataError where a part's prepared samples do not have the shape that the network takes, or its numbers do not fit the dtype."""
+    _check_no_texts(array, spec)
     _check_numbers(array, spec, np.dtype(spec.dtype))
     got = preparation.apply(array[:1]).shape[1:]
     if not _matches(got, spec.shape[1:]):

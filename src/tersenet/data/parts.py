@@ -14,12 +14,15 @@ import numpy as np
 from tersenet.data.answers import answers_of
 from tersenet.data.assembly import PARTS, Assembly, assemble
 from tersenet.data.binding import bound, check_fit
+from tersenet.data.given import check_whole
 from tersenet.data.identity import called
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, pair, read_part
 from tersenet.data.tasks import ACCURACY, Task
-from tersenet.errors import DataError, unknown
+from tersenet.errors import DataError, check_known, shortened
+from tersenet.plain import check_fields, check_text
 from tersenet.tensors import TensorSpec
+from tersenet.words import several
 
 __all__ = ["Data", "Part"]
 
@@ -54,6 +57,13 @@ class Data:
                 raise DataError(f"{part} must be a Part of samples, got {type(found).__name__}; arrays go through Data.from_arrays.")
         if not isinstance(self.task, Task) or not isinstance(self.name, str):
             raise DataError(f"data have a tersenet.Task and a name, got {type(self.task).__name__} and {type(self.name).__name__}.")
+        check_fields(self, "data", DataError)
+        for part, found in self.parts():
+            if len(found.preparation) != len(found.inputs):
+                got = f"the {part} part has {several(len(found.inputs), 'input')} and {several(len(found.preparation), 'preparation')}"
+                raise DataError(f"each input has a preparation of its own, and {got}; give as many, Preparation() for none.")
+        for what in ("name", "class_names", "notes"):
+            check_text(getattr(self, what), f"data.{what}", DataError)
 
     @classmethod
     def from_arrays(
@@ -117,6 +127,9 @@ class Data:
         Raises:
             DataError: shapes or dtypes do not fit (both are named), or a label has no class.
         """
+        for what, specs in (("inputs", inputs), ("outputs", outputs)):
+            if not isinstance(specs, Sequence) or not all(isinstance(spec, TensorSpec) for spec in specs):
+                raise DataError(f"{what} must be those of a network (model.{what}), got {shortened(specs)}.")
         try:
             return self._bound(inputs, outputs)
         except DataError as error:
@@ -147,6 +160,8 @@ class Data:
             if part.labels is not None and part.labels.ndim != 1:
                 wanted = f"the network has one vote among {classes} classes for a sample, which takes one label a sample"
                 raise DataError(f"the {name} part's labels have shape {part.labels.shape[1:]} a sample; {wanted}.")
+            if part.labels is not None and part.labels.dtype.kind not in "biu":
+                raise DataError(f"the {name} part's labels have dtype {part.labels.dtype}; a classification needs integers from 0.")
             if part.labels is not None and part.labels.max() >= classes:
                 highest = f"the {name} part's labels are out of range: the highest is {part.labels.max()}"
                 raise DataError(f"{highest}, and the network has {classes} classes (0..{classes - 1}).")
@@ -157,8 +172,8 @@ class Data:
 
     def limited(self, part: str, count: int, seed: int = 0) -> Data:
         """The same data with at most `count` samples in a part, chosen by the seed with each class's share."""
-        if part not in PARTS:
-            raise DataError(unknown("part", part, PARTS))
+        check_known("part", part, PARTS, DataError)
+        check_whole(seed, "a seed")
         return self._with({part: getattr(self, part).take(count, seed)})
 
     def _with(self, parts: dict[str, Part]) -> Data:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
 
+from tersenet.data.given import as_array
 from tersenet.data.picture import Picture
 from tersenet.data.sound import Sound
 from tersenet.data.text import Text
-from tersenet.errors import DataError, unknown
+from tersenet.errors import DataError, check_known, unknown
 from tersenet.plain import check_fields, from_plain
 
 DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -30,7 +31,7 @@ class Preparation:
         stored: the arrays' layout, one letter an axis, N first (NHWC, NCHW, NHW ...); "" where it does not matter.
         layout: the layout that the network takes. A channel axis that `stored` lacks is added; one that it lacks and that has size 1 is taken out.
         shape: of a prepared sample, where it is reshaped at the end (a flattened image); () where not.
-        dtype: that the network takes; "" keeps what the arithmetic gives.
+        dtype: that the network takes; "" keeps what the arithmetic gives. Data that meet a network take its own, and one of another kind is refused.
         size: height and width that image files were resized to (bilinear) when they were read; () where they were not.
         decoded: how pictures, texts or sounds became the stored numbers, where the network's source says how; None where it does not.
 
@@ -80,18 +81,36 @@ class Preparation:
             A new array as the network takes it; `array` is untouched.
 
         Raises:
-            DataError: the mean does not have one number for each channel, or a channel axis of more than one channel would be dropped.
+            DataError: the mean does not have one number for each channel, a channel axis of more than one channel would be dropped, or what
+                comes out is not finite.
         """
-        prepared = laid_out(self._normalized(array), self.stored, self.layout)
-        if self.shape:
-            prepared = prepared.reshape(len(prepared), *self.shape)
-        dtype = np.dtype(self.dtype) if self.dtype else prepared.dtype
-        return np.array(prepared, dtype=dtype, order="C")
+        array = as_array(array, "what a preparation is applied to")
+        if not array.ndim or (array.dtype.kind not in "biuf" and (self.dtype or self._counts)):
+            raise DataError(f"a preparation takes an array (n, ...) of numbers, got {array.dtype} of shape {array.shape}.")
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                prepared = laid_out(self._normalized(array), self.stored, self.layout)
+                if self.shape:
+                    prepared = self._reshaped(prepared)
+                return np.array(prepared, dtype=np.dtype(self.dtype) if self.dtype else prepared.dtype, order="C")
+        except FloatingPointError as error:
+            ways = f"Preparation(scale={self.scale}, mean={self.mean}, std={self.std}, dtype={self.dtype!r})"
+            raise DataError(f"prepared samples must be finite numbers, and {ways} makes others of these ({error}); mend its numbers.") from error
+
+    @property
+    def _counts(self) -> bool:
+        """Whether stored numbers change."""
+        return self.scale not in (None, 1.0) or bool(self.mean or self.std)
+
+    def _reshaped(self, array: np.ndarray) -> np.ndarray:
+        if prod(array.shape[1:]) != prod(self.shape):
+            raise DataError(f"a preparation's shape {self.shape} has {prod(self.shape)} numbers, the samples have shape {array.shape[1:]}.")
+        return array.reshape(len(array), *self.shape)
 
     def _normalized(self, array: np.ndarray) -> np.ndarray:
-        scale = 1.0 if self.scale is None else self.scale
-        if scale == 1.0 and not self.mean and not self.std:
+        if not self._counts:
             return array
+        scale = 1.0 if self.scale is None else self.scale
         if array.dtype == np.uint8:  # a table of the 256 results: as fast as a cast, and x / 255 to the last bit
             array = (np.arange(256) * scale).astype(np.float32)[array]
         else:
@@ -123,11 +142,12 @@ class Preparation:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Preparation:
-        """Raises DataError for a key that is not a field."""
+        """Raises DataError for what is no record, and for a key that is not a field."""
+        if not isinstance(record, Mapping):
+            raise DataError(f"a preparation's record must be a JSON object, got {type(record).__name__}.")
         known = [entry.name for entry in fields(cls)]
         for key in record:
-            if key not in known:
-                raise DataError(unknown("field of a preparation", key, known))
+            check_known("field of a preparation", key, known, DataError)
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
         return cls(**{**values, "decoded": _decoder(record.get("decoded"))})
 
@@ -143,9 +163,8 @@ def _decoder(record: Any) -> Picture | Text | Sound | None:
     if record is None:
         return None
     kind = record.get("kind") if isinstance(record, Mapping) else None
-    if kind not in DECODERS:
-        raise DataError(unknown("kind of sample", str(kind), DECODERS))
-    return from_plain(DECODERS[kind], record, kind)
+    check_known("kind of sample", kind, DECODERS, DataError)
+    return from_plain(DECODERS[str(kind)], record, str(kind))
 
 
 def laid_out(array: np.ndarray, stored: str, layout: str) -> np.ndarray:

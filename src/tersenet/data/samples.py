@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from tersenet.data import cuts
+from tersenet.data.given import as_array, check_json, check_whole
 from tersenet.data.preparation import Preparation
 from tersenet.errors import DataError
+from tersenet.plain import check_fields
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +30,9 @@ class Part:
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
     preparation: tuple[Preparation, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "a part", DataError)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{array.dtype} {array.shape[1:]}" for array in self.inputs)
@@ -55,8 +60,9 @@ class Part:
 
     def take(self, count: int, seed: int | None = None) -> Part:
         """At most `count` samples: the first, or with a seed a random choice that keeps each class's share."""
-        if count < 0:
-            raise DataError(f"a number of samples must not be negative, got {count}.")
+        check_whole(count, "a number of samples")
+        if seed is not None:
+            check_whole(seed, "a seed")
         if count >= len(self):
             return self
         if seed is None:
@@ -69,13 +75,11 @@ class Part:
         Args:
             size: samples in a batch; the last may have fewer.
 
-        Yields:
-            (inputs as the network takes them, labels or None); fresh arrays, free to be changed.
+        Returns:
+            An iterator of (inputs as the network takes them, labels or None); fresh arrays, free to be changed.
         """
-        if size < 1:
-            raise DataError(f"a batch needs at least one sample, got {size}.")
-        for start in range(0, len(self), size):
-            yield self.batch(slice(start, start + size))
+        check_whole(size, "a batch's size", least=1)
+        return (self.batch(slice(start, start + size)) for start in range(0, len(self), size))
 
     def batch(self, index: slice | np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
         """The samples of a slice or of an array of indexes, prepared; fresh arrays."""
@@ -113,28 +117,14 @@ def read_part(part: str, inputs: Any, labels: Any) -> Part:
         raise DataError(f"the {part} part is empty; it needs at least one sample (leave it out where there is none).")
     if labels is not None:
         labels = as_array(labels, f"the {part} part's labels")
+        if labels.dtype.kind == "O":
+            check_json(labels, f"the {part} part's labels")
         lengths.add(len(labels) if labels.ndim else -1)
     if len(lengths) > 1:
         counts = [len(array) for array in arrays] + ([] if labels is None else [len(labels) if labels.ndim else "a single number"])
         what = "inputs" if labels is None else "inputs and labels"
         raise DataError(f"the {part} part's {what} must have equal lengths, got {' and '.join(map(str, counts))}.")
     return Part(arrays, labels, names)
-
-
-def as_array(value: Any, what: str) -> np.ndarray:
-    """Anything array-like as a read-only array; tensors come off their device.
-
-    Raises:
-        DataError: ragged, or not convertible.
-    """
-    try:
-        if hasattr(value, "detach"):  # a torch tensor; torch itself is not needed to say so
-            value = value.detach().cpu()
-        array = np.asarray(value).view()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{what} cannot be made one array: {error}. Samples must have one shape; pad those that do not.") from error
-    array.flags.writeable = False
-    return array
 
 
 def checked(value: Any, what: str) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tersenet.data.identity import identity_of
-from tersenet.errors import DataError, unknown
+from tersenet.errors import DataError, check_known, unknown
+from tersenet.plain import check_fields, check_text
 
 Metric = Callable[[Any, Any], Any]
 
@@ -38,8 +39,10 @@ class Task:
     per_sample: Metric | None = None
 
     def __post_init__(self) -> None:
-        if self.direction not in ("higher", "lower"):
-            raise DataError(unknown("direction of a metric", str(self.direction), ("higher", "lower")))
+        check_fields(self, "task", DataError)
+        for what in ("name", "kind", "metric"):
+            check_text(getattr(self, what), f"task.{what}", DataError)
+        check_known("direction of a metric", self.direction, ("higher", "lower"), DataError)
         if self.function is None and self.per_sample is None:
             raise DataError(f"task {self.name!r} needs a metric: a function, or one that scores each sample.")
 

@@ -15,6 +15,7 @@ from tersenet.frontend import Frontend, Reading
 from tersenet.frontends.python import is_reference, resolve
 from tersenet.frontends.roads import road
 from tersenet.model import Model
+from tersenet.plain import check_text
 
 # What it reads -> where its class is. Each is imported when a source is not of the rows before it.
 FRONTENDS: Mapping[str, tuple[str, str]] = {
@@ -98,6 +99,7 @@ def _check_given(weights: Any, trust: Any, name: Any, dynamic: Any, length: Any)
         raise ModelError(f"weights must be the path of a file, got {type(weights).__name__}.")
     if not isinstance(name, str | None):
         raise ModelError(f"the name of a network must be text, got {type(name).__name__}.")
+    check_text(name or "", "the name of a network", ModelError)
     axes = dynamic.values() if isinstance(dynamic, Mapping) else [] if dynamic is None else [dynamic]
     if not all(isinstance(found, Mapping) and all(isinstance(axis, int) for axis in found) for found in axes):
         raise ModelError(f"dynamic must name the open axes of inputs, as {{'input': {{1: 'words'}}}}, got {dynamic!r}.")

@@ -5,7 +5,7 @@ A new runtime is one row here and a folder beside this file. Nothing here import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tersenet.capabilities import Capabilities
-from tersenet.errors import MissingDependencyError, ModelError, RecipeError, unknown
+from tersenet.errors import MissingDependencyError, ModelError, RecipeError, check_known, shortened
 from tersenet.target import Exporter, Runner, Target
 
 TARGETS: Mapping[str, Target] = {
@@ -114,9 +114,20 @@ def find(name: str) -> Target:
     Raises:
         RecipeError: there is none; close names are named.
     """
-    if name not in TARGETS:
-        raise RecipeError(unknown("target", name, TARGETS))
+    check_known("target", name, TARGETS, RecipeError)
     return TARGETS[name]
+
+
+def found(names: Any) -> list[Target]:
+    """The targets of a name or a list of names, each once, in their order.
+
+    Raises:
+        RecipeError: it is neither, or there is no such target; close names are named.
+    """
+    given = [names] if isinstance(names, str) else names
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise RecipeError(f"the runtimes must be the name of one, or a list of names, got {shortened(names)}; known: {', '.join(sorted(TARGETS))}.")
+    return [find(name) for name in dict.fromkeys(given)]
 
 
 def install_line(target: Target) -> str:

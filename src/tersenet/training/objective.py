@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tersenet.errors import RecipeError
+from tersenet.errors import RecipeError, TersenetError
 
 if TYPE_CHECKING:
     from tersenet.data.parts import Data
@@ -32,8 +32,37 @@ class Judging(Protocol):
         """What judges on the selection part; None where that is empty."""
 
 
+ONE_NUMBER = "a loss must be a function of (outputs, labels), both tensors, that returns a tensor of one number"
 # Below it a probability is taken for it: its logarithm stays a number of float32.
 SMALLEST = 1e-30
+
+
+def held_loss(loss: Loss | None) -> Loss | None:
+    """A user's own loss, held to what training takes; None where there is none.
+
+    Raises (what is returned does):
+        RecipeError: it fails, returns no tensor of one number, or one that does not come of the outputs.
+    """
+    if loss is None:
+        return None
+
+    def held(outputs: Any, labels: Any) -> Tensor:
+        try:
+            found = loss(outputs, labels)
+        except (TersenetError, MemoryError):
+            raise
+        except Exception as error:  # a user's own function may raise anything
+            raise RecipeError(f"{ONE_NUMBER}; it failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise RecipeError(f"{ONE_NUMBER}, such as (outputs - labels).square().mean(); it returned {got}.")
+        if torch.is_grad_enabled() and not found.requires_grad:
+            raise RecipeError(
+                f"{ONE_NUMBER} that comes of the outputs by torch's own functions; this one does not, so nothing can be learned from it."
+            )
+        return found.reshape(())
+
+    return held
 
 
 def objective_for(task: Task, ending: str = "scores", label_smoothing: float = 0.0, loss: Loss | None = None) -> Objective:

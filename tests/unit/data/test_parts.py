@@ -112,7 +112,7 @@ def test_batches_come_in_order_and_the_last_is_short() -> None:
     batches = list(data.evaluation.batches(3))
     assert [len(labels) for _, labels in batches] == [3, 3, 1]
     assert np.concatenate([inputs[0] for inputs, _ in batches]).ravel().tolist() == list(range(7))
-    with pytest.raises(DataError, match="at least one sample"):
+    with pytest.raises(DataError, match="at least 1, got 0"):
         next(data.evaluation.batches(0))
 
 
@@ -254,7 +254,7 @@ def nan(x: np.ndarray) -> np.ndarray:
         ({"evaluation": (samples(9), np.array(["a", "b", "c"] * 3)), "class_names": ["a", "b"]}, "c not among"),
         ({"evaluation": (samples(9), classes(9)), "task": "clasification"}, "did you mean 'classification'"),
         ({"evaluation": (samples(9), classes(9)), "task": 3}, "a task is a name"),
-        ({"evaluation": (samples(9), classes(9)), "preparation": (Preparation(), Preparation())}, "1 preparations are needed"),
+        ({"evaluation": (samples(9), classes(9)), "preparation": (Preparation(), Preparation())}, "1 preparation .*must be given, got 2"),
         ({"evaluation": (samples(9), classes(9)), "preparation": {"x": Preparation()}}, "preparations are given for x"),
         ({"train": (samples(4), classes(4))}, "too few to cut"),
         ({"calibration": np.zeros((9, 3), np.uint8), "evaluation": (samples(9), classes(9))}, "uint8 in every part or in none"),
@@ -341,6 +341,6 @@ def test_limits_keep_each_class_its_share() -> None:
     assert np.bincount(data.evaluation.labels).tolist() == [90, 10]
     with pytest.raises(DataError, match="did you mean 'evaluation'"):
         data.limited("evaluate", 3)
-    with pytest.raises(DataError, match="negative, got -1"):
+    with pytest.raises(DataError, match="at least 0, got -1"):
         data.evaluation.take(-1)
     assert data.evaluation.take(1000) is data.evaluation and len(data.evaluation.take(3)) == 3

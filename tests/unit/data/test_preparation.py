@@ -1,14 +1,17 @@
 """What is done to stored samples."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tersenet.data.parts import Data
 from tersenet.data.preparation import Preparation, laid_out
 from tersenet.errors import DataError
+from tersenet.tensors import TensorSpec
 
 PIXELS = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
 
@@ -88,3 +91,24 @@ def test_channels_come_and_go() -> None:
         laid_out(np.zeros((2, 3, 4, 4)), "NCHW", "NHW")
     with pytest.raises(DataError, match="has 4 axes"):
         laid_out(array, "NCHW", "NHWC")
+
+
+@pytest.mark.parametrize("numbers", [{"scale": 1e300}, {"std": 1e-300}, {"mean": 1e300}, {"scale": 3e34, "dtype": "float16"}])
+@pytest.mark.parametrize("array", [np.full((2, 3), 7, np.uint8), np.full((2, 3), 7.0, np.float32)])
+def test_numbers_that_are_not_finite_are_refused_in_one_line(numbers: dict, array: np.ndarray) -> None:
+    with warnings.catch_warnings(), pytest.raises(DataError, match="prepared samples must be finite numbers, and Preparation"):
+        warnings.simplefilter("error")
+        Preparation(**numbers).apply(array)
+
+
+def test_a_dtype_of_another_kind_than_the_networks_is_refused_and_a_width_is_not() -> None:
+    spec = TensorSpec("x", (None, 3), "float32")
+    data = {name: Data.from_arrays(calibration=np.zeros((2, 3)), preparation=Preparation(dtype=name)) for name in ("int8", "float64")}
+    with pytest.raises(DataError, match="takes float32, and the preparation declares int8"):
+        data["int8"].bind([spec])
+    assert data["float64"].bind([spec]).calibration.arrays()[0].dtype == np.float32
+
+
+def test_a_shape_must_hold_the_samples() -> None:
+    with pytest.raises(DataError, match="has 5 numbers"):
+        Preparation(shape=(5,)).apply(np.zeros((2, 3)))

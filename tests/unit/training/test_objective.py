@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tersenet.data.tasks import AGREEMENT, TASKS, Task
 from tersenet.errors import RecipeError
-from tersenet.training.objective import objective_for
+from tersenet.training.objective import Loss, held_loss, objective_for
 
 SCORES = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
@@ -63,3 +63,25 @@ def test_what_has_no_loss_is_refused() -> None:
         objective_for(TASKS["regression"], label_smoothing=0.1)
     with pytest.raises(RecipeError, match="this network has 2 outputs; say what it learns"):
         objective_for(TASKS["regression"])(Gives(), (SCORES, SCORES), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda outputs, labels: 1, "it returned int"),
+        (lambda outputs, labels: outputs, r"it returned a tensor of shape \(6, 4\)"),
+        (lambda outputs, labels: torch.zeros(()), "nothing can be learned from it"),
+        (lambda outputs, labels: outputs.nope, "it failed: AttributeError"),
+        (lambda outputs: outputs, "it failed: TypeError"),
+    ],
+)
+def test_a_loss_that_training_cannot_take_is_named(loss: Loss, message: str) -> None:
+    held = held_loss(loss)
+    assert held is not None and held_loss(None) is None
+    with pytest.raises(RecipeError, match=message):
+        held(SCORES.clone().requires_grad_(), LABELS)
+
+
+def test_a_loss_of_one_number_in_any_shape_is_taken() -> None:
+    held = held_loss(lambda outputs, labels: outputs.mean().reshape(1, 1))
+    assert held is not None and held(SCORES.clone().requires_grad_(), LABELS).shape == ()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tersenet.annotations import Annotations
-from tersenet.errors import ModelError
+from tersenet.errors import ModelError, check_readable
 from tersenet.frontend import Reading
 from tersenet.frontends.keras.build import OPEN_SIZES, Builder, dtype_of
 from tersenet.frontends.keras.config import Described, Network, described, leaves, network
@@ -64,6 +64,7 @@ def load_keras(source: Any, example_inputs: Any = None, *, layers: Mapping[str, 
     """
     if isinstance(source, str | Path):
         source = Path(source)
+        check_readable(source, ModelError)
         if not source.is_file():
             raise ModelError(f"the file {source} does not exist.")
     elif not is_keras(source):
