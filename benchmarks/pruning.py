@@ -2,7 +2,7 @@
 
     python benchmarks/pruning.py [EPOCHS [SAMPLES]]      8 epochs on all training images, unless told
 
-All start from the same published weights and learn for the same epochs in the same loop: ours (ratios by sensitivity), channels taken by chance,
+All start from the same published weights and learn for the same epochs in the same loop: ours (the smallest within residual branches), channels taken by chance,
 and the network that Torch-Pruning leaves (`benchmarks/peers/install torch-pruning`; its rows are left out without).
 Accuracy is of CIFAR-10's 5,000 test images as JPEG; latency of the float files, in turn with the unpruned one's, one thread. Interrupted, it goes
 on where it was; rows that are in the results already are left. A row "A - B" is the difference in accuracy of all seeds that both have, in points,
@@ -38,7 +38,7 @@ TARGETS = ("onnxruntime", "litert")
 TRAINING = tersenet.Training(**learning.RESNET32, learning_rate=0.01, epochs=EPOCHS)
 LEARN = tersenet.Train(TRAINING)
 STEPS: dict[str, tuple[Step, ...]] = {
-    "ours": (tersenet.Prune(macs=SHARE, ratios="adaptive", training=TRAINING),),
+    "ours": (tersenet.Prune(macs=SHARE, criterion="l2", shortcuts=False, training=TRAINING),),
     "random": (tersenet.Prune(macs=SHARE, criterion="random", training=TRAINING),),
     PEER: (LEARN,),
 }

@@ -105,7 +105,10 @@ def artifacts(model: Model, data: Data, step: Step | None, folder: Path) -> dict
 def resnet32() -> Case:
     """Half of the multiply-accumulates gone: He et al. 2016 have a ResNet-20, of 0.59 of them, trail by 1.2 points."""
     training = {**learning.RESNET32, "learning_rate": 0.02}
-    smaller = [Prune(macs=0.5, ratios="adaptive"), Distill(teacher="teacher", training={**training, "learning_rate": 0.01, "epochs": 7})]
+    smaller = [
+        Prune(macs=0.5, criterion="l2", shortcuts=False),
+        Distill(teacher="teacher", training={**training, "learning_rate": 0.01, "epochs": 7}),
+    ]
     integers = {"epochs": 1, "learning_rate": 0.002, "precision": "float32"}
     return Case(partial(files.loaded, "resnet32"), learning.cifar, training, smaller, integers, {"pruned": 1.5, "integers": 1.8})
 
