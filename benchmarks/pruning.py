@@ -2,8 +2,8 @@
 
     python benchmarks/pruning.py [EPOCHS [SAMPLES]]      8 epochs on all training images, unless told
 
-All start from the same published weights and learn for the same epochs in the same loop: ours (the smallest within residual branches), channels taken by chance,
-and the network that Torch-Pruning leaves (`benchmarks/peers/install torch-pruning`; its rows are left out without).
+All start from the same published weights and learn for the same epochs in the same loop: ours (the smallest channels within residual branches),
+channels taken by chance, and the network that Torch-Pruning leaves (`benchmarks/peers/install torch-pruning`; its rows are left out without).
 Accuracy is of CIFAR-10's 5,000 test images as JPEG; latency of the float files, in turn with the unpruned one's, one thread. Interrupted, it goes
 on where it was; rows that are in the results already are left. A row "A - B" is the difference in accuracy of all seeds that both have, in points,
 with its paired 95 % interval; `right` is which images were told rightly, a bit each.
