@@ -10,15 +10,16 @@ from torch import fx
 
 from tersenet.capabilities import Capabilities, Kernel
 from tersenet.graph.gates import keeps_states_to_itself
-from tersenet.graph.operators import HEAVY, WEIGHT_AXIS, kind_of
+from tersenet.graph.operators import HEAVY, MOVEMENTS, WEIGHT_AXIS, kind_of
 from tersenet.graph.units import find_units
-from tersenet.graph.walk import bind, constant, is_constant, is_float, tensor_inputs
+from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, tensor_inputs
 
 # A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
 LARGEST_VALUE = 1e6
 PARTS = frozenset({"slice", "select"})
 # Why an operator is no business of a plan at all, and is not listed: indices, masks, sizes, and constants made on the spot.
 MAKES_NO_FLOATS = "makes no floats of its own"
+DECIDED_BY = "comparisons decide by its values: rounded ones would decide otherwise"
 
 
 @dataclass
@@ -64,7 +65,8 @@ def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[st
 
     Returns:
         The placement. Every operator with a kernel runs in integers, save islands of light operators with no heavy one
-        beside them, where two conversions would cost more than they bring.
+        beside them, where two conversions would cost more than they bring, and light operators before any heavy one whose values
+        are compared or become indices: trees would take other branches.
     """
     placement = Placement()
     fuses = {kind: kernel.fuses for kind, kernel in capabilities.kernels.items()}
@@ -78,6 +80,7 @@ def place(module: fx.GraphModule, capabilities: Capabilities, forced: Mapping[st
         else:
             placement.units[nodes[0].name] = (nodes, _kernel(module, nodes[0], capabilities))
     if capabilities.floats != frozenset():
+        _leave_decisions(module, placement)
         _drop_islands(placement)
     _take_parts_first(placement)
     _collect_values(placement)
@@ -156,6 +159,57 @@ def _sources(node: fx.Node) -> list[tuple[int, fx.Node]]:
     if kind_of(node) in WEIGHT_AXIS:
         weights = {argument for name, argument in bind(node).items() if name in ("weight", "bias")}
         found = [(position, child) for position, child in found if child not in weights]
+    return found
+
+
+def _leave_decisions(module: fx.GraphModule, placement: Placement) -> None:
+    """Values that comparisons decide by stay as they are: what makes them, and light operators that would have them quantized, are left in float."""
+    integers = dict(placement.integers())
+    maker = {node.name: anchor for anchor, nodes in integers.items() for node in nodes}
+    takers: dict[str, set[str]] = {}
+    for anchor, nodes in integers.items():
+        for _, source in _sources(nodes[0]):
+            takers.setdefault(source.name, set()).add(anchor)
+    rounded = _rounded_anyway(module, integers, takers)
+    pending = [source for node in calls(module) if _decides(node) for _, source in _sources(node)]
+    seen: set[fx.Node] = set()
+    left: set[str] = set()
+    while pending:
+        value = pending.pop()
+        if value in rounded or value in seen:
+            continue
+        seen.add(value)
+        left |= takers.get(value.name, set()) | ({maker[value.name]} if value.name in maker else set())
+        if value.op == "call_function":
+            pending.extend(source for _, source in _sources(value))
+    for anchor in [name for name in placement.units if name in left]:
+        nodes, _ = placement.units.pop(anchor)
+        placement.float_operators.update({node.name: DECIDED_BY for node in nodes if _computes(node)})
+
+
+def _decides(node: fx.Node) -> bool:
+    """Whether an operator makes integers or booleans of floats: a comparison, an index."""
+    value = node.meta.get("val")
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return (
+        kind_of(node) not in ("fill", "getitem")
+        and any(isinstance(part, torch.Tensor) and not part.is_floating_point() for part in parts)
+        and any(is_float(child) for child in node.all_input_nodes)
+    )
+
+
+def _rounded_anyway(module: fx.GraphModule, integers: Mapping[str, tuple[fx.Node, ...]], takers: Mapping[str, set[str]]) -> set[fx.Node]:
+    """Values that a heavy operator makes, or takes in integers, and what follows from the former; movements of either."""
+    behind: set[fx.Node] = set()
+    for node in calls(module):
+        if kind_of(node) in HEAVY or any(child in behind for child in node.all_input_nodes):
+            behind.add(node)
+    found = set(behind)
+    for node in module.graph.nodes:
+        taken = any(integers[anchor][0] in behind for anchor in takers.get(node.name, ()))
+        moved = kind_of(node) in MOVEMENTS and any(child in found for child in node.all_input_nodes)
+        if taken or moved:
+            found.add(node)
     return found
 
 

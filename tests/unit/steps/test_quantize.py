@@ -155,6 +155,45 @@ def test_masks_that_come_of_the_data_are_found_by_their_size():
     assert "matmul" in plan.units
 
 
+def test_what_is_compared_is_not_quantized():
+    """Trees: a column, small beside another, is gathered and compared with a threshold out of a table."""
+    table = (replace(TABLE, kernels={**TABLE.kernels, **dict.fromkeys(("index", "gather"), Kernel(shares="result"))}),)
+    thresholds, leaves = nn.Parameter(torch.tensor([0.001, 500.0])), nn.Parameter(torch.tensor([1.0, 5.0]))
+
+    def walk(net, x):
+        x = x * net.widths
+        column = torch.zeros_like(x[:, :1]).long()
+        branch = (x.gather(1, column) <= net.thresholds[column]).long()
+        return net.leaves[branch] * 2
+
+    widths = nn.Parameter(torch.tensor([0.001, 500.0, 1.0, 1.0]))
+    model, result, x = quantized(walk, tables=table, shape=(4,), thresholds=thresholds, leaves=leaves, widths=widths)
+    plan = result.model.plans[0]
+    assert all("comparisons decide" in plan.float_operators[name] for name in ("mul", "gather", "index"))
+    assert set(plan.units) == {"index_1", "mul_1"}
+    assert sqnr_db(model(x), simulate(result.model, plan)(x)) > 40
+
+
+def test_what_reads_a_compared_value_leaves_it_in_float():
+    plan = plan_of(lambda net, x: (x * 2).where(x > 1, x + 1) * 3)
+    assert set(plan.units) == {"mul_1"}
+    assert not {"x", "mul", "add"} & set(plan.values)
+
+
+def test_what_a_heavy_operator_makes_or_takes_is_integers_though_it_is_compared():
+    made = plan_of(lambda net, x: (lambda y: torch.where(y > 0, y * 2, y))(net.layer(x)), layer=conv())
+    assert set(made.units) == {"conv2d", "mul"}
+    taken = plan_of(lambda net, x: (lambda y: torch.where(y > 1, net.layer(y), y))(x * 2), shape=(4,), layer=nn.Linear(4, 4))
+    assert set(taken.units) == {"mul", "linear"}
+    chosen = plan_of(lambda net, x: torch.relu(net.layer(x)).argmax(1), layer=conv())
+    assert set(chosen.values) == {"x", "relu"}
+
+
+def test_integers_alone_are_compared_as_integers():
+    plan = plan_of(lambda net, x: x * (x > 1), tables=(replace(TABLE, floats=frozenset()),))
+    assert set(plan.units) == {"mul"}
+
+
 def test_layers_are_left_in_float_by_name_operator_or_kind():
     for pattern in ("one", "on?", "conv2d", "one*"):
         plan = plan_of(lambda net, x: net.two(net.one(x)), Quantize(keep_float=(pattern,)), one=conv(), two=nn.Conv2d(4, 4, 1))
