@@ -171,7 +171,8 @@ def _agreement(expected: Expectation, scores: Scores, judged: np.ndarray, data: 
     common = np.intersect1d(expected.rows, judged)
     simulated = expected.simulated(common)
     measured = _rows(scores.outputs, np.searchsorted(judged, common))
-    return agreement(simulated, measured, expected.step, classes=data.task.kind in ("classification", "agreement"))
+    task = data.task
+    return agreement(simulated, measured, expected.step, classes=task.kind in ("classification", "agreement"), layout=task.layout)
 
 
 def _rows(outputs: np.ndarray | Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray | list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,34 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     dtype: str
     layout: str = ""
+
+
+def class_axis(shape: Sequence[int], layout: str = "") -> int:
+    """Where an output's classes are, where no labels tell.
+
+    Args:
+        shape: of the output, the samples first: (n, classes), (n, classes, height, width), (n, length, classes) ...
+        layout: of the network's first input (NCHW, NHWC ...), which dense outputs of as many axes have too; "" where it is not known.
+
+    Returns:
+        The only axis with several sizes; where there are more, that of the layout's channels; without a layout the last of (n, length, classes),
+        and of images whichever of axis 1 and the last differs from all others, or is the shorter one.
+
+    >>> class_axis((8, 3, 16, 16)), class_axis((8, 16, 16, 3)), class_axis((8, 150, 32, 64), "NCHW"), class_axis((8, 10, 1, 1))
+    (1, 3, 1, 1)
+    """
+    last = len(shape) - 1
+    wide = [axis for axis in range(1, len(shape)) if shape[axis] != 1]
+    if len(wide) == 1:
+        return wide[0]
+    if len(layout) == len(shape) > 3 and "C" in layout:
+        return layout.index("C")
+    if len(shape) <= 3:  # sequences: a convolution's input says nothing of what comes behind a permute
+        return last
+    for axis, others in ((1, set(shape[2:])), (last, set(shape[1:last]))):
+        if len(others) == 1 and shape[axis] not in others:
+            return axis
+    return 1 if shape[1] < shape[last] else last
 
 
 @dataclass(frozen=True)

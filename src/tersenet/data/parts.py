@@ -149,7 +149,7 @@ class Data:
         made = self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
         with called(*self.task.functions):
             answers = answers_of(self.task, (self.evaluation or self.selection).labels, outputs)
-        return replace(made, answers=answers)
+        return replace(made, answers=answers, task=replace(self.task, layout=inputs[0].layout))
 
     def _check_labels(self, outputs: Sequence[TensorSpec]) -> None:
         """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""

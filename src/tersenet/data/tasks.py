@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from tersenet.data.identity import identity_of
 from tersenet.errors import DataError, check_known, unknown
 from tersenet.plain import check_fields, check_text
+from tersenet.tensors import class_axis
 
 Metric = Callable[[Any, Any], Any]
 
@@ -28,6 +29,8 @@ class Task:
         bounded: the metric lies in 0..1, so that drops count in percentage points; else in percent of float's value.
         function: (outputs, labels) -> one number; None: the mean of `per_sample`.
         per_sample: (outputs, labels) -> (n,) numbers whose mean is the metric; None where it is not such a mean.
+        layout: of the network's first input (NCHW, NHWC ...): it tells where dense outputs have their classes where no labels do. Data that are
+            bound to a network know it.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Task:
     bounded: bool
     function: Metric | None = None
     per_sample: Metric | None = None
+    layout: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self, "task", DataError)
@@ -91,6 +95,8 @@ class Task:
 
     def scores(self, outputs: Any, labels: Any) -> np.ndarray | None:
         """(n,) numbers whose mean is the metric, for a paired interval; None where it is not such a mean."""
+        if self.per_sample is same_class:
+            return same_class(outputs, labels, self.layout)
         return None if self.per_sample is None else np.asarray(self.per_sample(outputs, labels), dtype=np.float64)
 
     def _mean(self, outputs: Any, labels: Any) -> float:
@@ -185,11 +191,15 @@ def squared_error(outputs: Any, labels: Any) -> np.ndarray:
     return ((outputs.astype(np.float64).reshape(len(labels), -1) - labels.astype(np.float64).reshape(len(labels), -1)) ** 2).mean(1)
 
 
-def same_class(outputs: Any, reference: Any) -> np.ndarray:
-    """(n,) share of votes that are the float network's; of several outputs, the first votes."""
+def same_class(outputs: Any, reference: Any, layout: str = "") -> np.ndarray:
+    """(n,) share of votes that are the float network's; of several outputs, the first votes, along `tersenet.tensors.class_axis`."""
     outputs, votes = (np.asarray(value[0] if isinstance(value, tuple | list) else value) for value in (outputs, reference))
-    two = votes.ndim == 1 or votes.shape[-1] == 1
-    return correct(outputs, predicted(votes, np.zeros(votes.shape[:1] if two else votes.shape[:-1], np.int64)))
+    if votes[:1].size <= 1:  # one number for two classes
+        return correct(outputs, predicted(votes, np.zeros(votes.shape[:1], np.int64)))
+    axis = class_axis(votes.shape, layout)
+    if votes.shape[axis] == 1:  # one number a place
+        return correct(outputs, predicted(votes, np.zeros(votes.shape, np.int64)))
+    return (outputs.argmax(axis) == votes.argmax(axis)).reshape(len(votes), -1).mean(1)
 
 
 def fidelity(outputs: Any, reference: Any) -> np.ndarray:
@@ -250,4 +260,4 @@ def unlabelled(task: Task) -> Task:
     """What judges in a task's stead where the evaluation part has no labels."""
     if not task.labelled:
         return task
-    return FIDELITY if task.kind == "regression" else AGREEMENT
+    return replace(FIDELITY if task.kind == "regression" else AGREEMENT, layout=task.layout)

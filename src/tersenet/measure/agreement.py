@@ -8,6 +8,7 @@ import numpy as np
 
 from tersenet.errors import DataError
 from tersenet.record import Agreement
+from tersenet.tensors import class_axis
 
 SQNR_LIMIT_DB = 200.0
 
@@ -42,7 +43,11 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def agreement(
-    simulated: np.ndarray | Sequence[np.ndarray], measured: np.ndarray | Sequence[np.ndarray], step: float | None = None, classes: bool = True
+    simulated: np.ndarray | Sequence[np.ndarray],
+    measured: np.ndarray | Sequence[np.ndarray],
+    step: float | None = None,
+    classes: bool = True,
+    layout: str = "",
 ) -> Agreement:
     """Compare a file's outputs with those of the simulated graph that it came from.
 
@@ -50,7 +55,8 @@ def agreement(
         simulated: outputs, samples first: one array, or one for each output of the network. Of several, classes are the first's.
         measured: the same of the file.
         step: the scale of the quantized output (its grid's step); None where the output is float.
-        classes: outputs are scores of classes along the last axis.
+        classes: outputs are scores of classes, along `tersenet.tensors.class_axis`.
+        layout: of the network's first input, where it is known.
 
     Returns:
         Samples whose two best simulated classes lie within one step are ties: left out of `top1`, and counted.
@@ -62,7 +68,8 @@ def agreement(
     if [array.shape for array in firsts] != [array.shape for array in seconds]:
         raise DataError(f"outputs must have equal shapes, got {[array.shape for array in firsts]} and {[array.shape for array in seconds]}.")
     flat = [np.concatenate([array.reshape(-1).astype(np.float64) for array in arrays]) for arrays in (firsts, seconds)]
-    top1, ties = _top1(firsts[0], seconds[0], step) if classes and firsts[0].ndim > 1 and firsts[0].shape[-1] > 1 else (None, 0)
+    axis = class_axis(firsts[0].shape, layout)
+    top1, ties = _top1(firsts[0], seconds[0], step, axis) if classes and firsts[0].ndim > 1 and firsts[0].shape[axis] > 1 else (None, 0)
     largest = float(np.max(np.abs(flat[0] - flat[1]))) if flat[0].size else 0.0
     return Agreement(top1, ties, largest, sqnr_db(flat[0], flat[1]), len(firsts[0]))
 
@@ -71,8 +78,8 @@ def _arrays(outputs: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
     return [outputs] if isinstance(outputs, np.ndarray) else [np.asarray(array) for array in outputs]
 
 
-def _top1(simulated: np.ndarray, measured: np.ndarray, step: float | None) -> tuple[float | None, int]:
-    first, second = (array.reshape(-1, array.shape[-1]) for array in (simulated, measured))
+def _top1(simulated: np.ndarray, measured: np.ndarray, step: float | None, axis: int) -> tuple[float | None, int]:
+    first, second = (np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) for array in (simulated, measured))
     best = np.partition(first.astype(np.float64), -2, axis=-1)[:, -2:]
     # outputs are multiples of the step in float32, so their difference is one only up to rounding
     ties = best[:, 1] - best[:, 0] <= (step or 0.0) * (1 + 1e-3)

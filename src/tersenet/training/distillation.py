@@ -25,6 +25,7 @@ from tersenet.errors import RecipeError
 from tersenet.graph.training import ending
 from tersenet.model import Model
 from tersenet.numerics import distillation as numerics
+from tersenet.tensors import class_axis
 from tersenet.training.devices import mixed
 from tersenet.training.features import Inside
 from tersenet.training.loop import Judge
@@ -67,7 +68,8 @@ def distilled(
     scores = [_are_scores(how, task, spelling) for spelling in (ending(student, place) for place in range(len(student.outputs)))]
     if "decoupled" in how.weights and not all(scores):
         raise RecipeError(f"decoupled is about classes, and the task is {task.name}; use soft, or say that outputs are scores.")
-    pairs = [_Pair(ending(student, place), ending(teacher, place), one) for place, one in enumerate(scores)]
+    layout = student.inputs[0].layout
+    pairs = [_Pair(ending(student, place), ending(teacher, place), one, layout) for place, one in enumerate(scores)]
     Teacher(teacher, student)  # before layers are looked at: it says what is wrong with the whole
     inside = None
     if how.inner:
@@ -99,11 +101,13 @@ class _Pair:
     Args:
         student, teacher: what each is (`ending`).
         scores: whether classes are chosen by it.
+        layout: of the student's first input.
     """
 
     student: str
     teacher: str
     scores: bool
+    layout: str = ""
 
     def soft(self, how: Distillation, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if not self.scores:
@@ -122,7 +126,7 @@ class _Pair:
         both = [SPELLED[spelling](tensor).float() for spelling, tensor in ((self.student, student), (self.teacher, teacher))]
         if "probability" in (self.student, self.teacher) or _one_a_label(student, labels):
             return [torch.stack([torch.zeros_like(one), one], -1).reshape(-1, 2) for one in both]
-        axis = _class_axis(student, labels)
+        axis = _class_axis(student, labels, self.layout)
         return [one.movedim(axis, -1).reshape(-1, one.shape[axis]) for one in both]
 
 
@@ -133,14 +137,11 @@ def _one_a_label(outputs: Tensor, labels: Tensor | None) -> bool:
     return outputs.dim() == 1 or outputs.shape[1:].numel() == 1
 
 
-def _class_axis(outputs: Tensor, labels: Tensor | None) -> int:
-    """Where the classes are: the only axis with several sizes, or where labels have none; the last where no labels tell."""
-    wide = [axis for axis in range(1, outputs.dim()) if outputs.shape[axis] != 1]
-    if len(wide) == 1:
-        return wide[0]
-    if labels is not None and labels.dim() == outputs.dim() - 1 and outputs.shape[:-1] != labels.shape:
-        return 1
-    return outputs.dim() - 1
+def _class_axis(outputs: Tensor, labels: Tensor | None, layout: str) -> int:
+    """Where the classes are: where labels have no axis, or as `tersenet.tensors.class_axis` says where no labels tell."""
+    if labels is not None and labels.dim() == outputs.dim() - 1 and labels.dim() > 1:
+        return outputs.dim() - 1 if outputs.shape[:-1] == labels.shape else 1
+    return class_axis(tuple(outputs.shape), layout)
 
 
 class _Distilled:

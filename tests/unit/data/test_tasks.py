@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from math import inf
@@ -17,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersenet.data.identity import called
-from tersenet.data.tasks import ACCURACY, AGREEMENT, FIDELITY, TASKS, Task, task_of
+from tersenet.data.parts import Data
+from tersenet.data.tasks import ACCURACY, AGREEMENT, FIDELITY, TASKS, Task, task_of, unlabelled
 from tersenet.errors import DataError
+from tersenet.tensors import TensorSpec
 
 MSE = TASKS["regression"]
 
@@ -327,3 +330,25 @@ def test_a_metric_is_another_when_what_it_reaches_changes(monkeypatch: pytest.Mo
     before = Task.own(metric, "shift", "higher").identity()
     monkeypatch.setitem(globals(), name, value)
     assert Task.own(metric, "shift", "higher").identity() != before
+
+
+def test_agreement_of_dense_outputs_is_of_their_classes() -> None:
+    generator = np.random.default_rng(0)
+    outputs = generator.normal(size=(6, 3, 16, 16))
+    other = outputs + 0.2 * generator.normal(size=outputs.shape)
+    wanted = (outputs.argmax(1) == other.argmax(1)).mean()
+    assert AGREEMENT.value(other, outputs) == pytest.approx(wanted)
+    last = [np.moveaxis(array, 1, -1) for array in (other, outputs)]
+    assert AGREEMENT.value(*last) == pytest.approx(wanted)
+    masks = outputs[:, :1], other[:, :1]
+    assert AGREEMENT.value(*masks) == pytest.approx(((masks[0] > 0) == (masks[1] > 0)).mean())
+
+
+def test_the_layout_of_a_network_tells_where_the_classes_of_its_outputs_are() -> None:
+    generator = np.random.default_rng(0)
+    outputs, other = generator.normal(size=(2, 4, 40, 32, 20))
+    inputs = np.zeros((4, 3, 64, 40), np.float32)
+    for layout, axis in (("NCHW", 1), ("NHWC", 3)):
+        bound = Data.from_arrays(evaluation=inputs).bind([TensorSpec("x", (None, 3, 64, 40), "float32", layout)])
+        assert bound.task.value(other, outputs) == (outputs.argmax(axis) == other.argmax(axis)).mean()
+        assert unlabelled(replace(ACCURACY, layout=layout)) == bound.task

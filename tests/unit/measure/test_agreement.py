@@ -54,3 +54,14 @@ def test_several_outputs_and_no_classes() -> None:
 def test_shapes_must_be_equal() -> None:
     with pytest.raises(DataError, match="equal shapes"):
         agreement(np.zeros((3, 2)), np.zeros((3, 3)))
+
+
+def test_classes_of_dense_outputs() -> None:
+    generator = np.random.default_rng(0)
+    simulated = generator.normal(size=(4, 3, 16, 16))
+    measured = simulated + 0.2 * generator.normal(size=simulated.shape)
+    wanted = (simulated.argmax(1) == measured.argmax(1)).mean()
+    assert agreement(simulated, measured).top1 == pytest.approx(wanted)
+    assert agreement(np.moveaxis(simulated, 1, -1), np.moveaxis(measured, 1, -1)).top1 == pytest.approx(wanted)
+    assert agreement(simulated, measured, layout="NHWC").top1 == pytest.approx((simulated.argmax(-1) == measured.argmax(-1)).mean())
+    assert agreement(simulated[:, :1], measured[:, :1]).top1 is None

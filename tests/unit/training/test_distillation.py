@@ -276,3 +276,14 @@ def test_the_teacher_answers_in_the_precision_of_the_training() -> None:
     ]
     assert losses[0].dtype == losses[1].dtype == torch.float32
     assert 0 < abs(losses[1] / losses[0] - 1) < 0.05
+
+
+def test_classes_of_dense_outputs_lie_along_the_axis_of_channels() -> None:
+    networks = both(lambda: nn.Conv2d(2, 3, 1), (1, 2, 8, 4))
+    x = torch.randn(5, 2, 8, 4, generator=torch.Generator().manual_seed(0))
+    (own,), (wanted,) = (answers(one, x) for one in networks)
+    rows = [one.movedim(1, -1).reshape(-1, 3) for one in (own, wanted)]
+    how = Distillation(method="soft", temperature=2.0)
+    for labels in (None, wanted.argmax(1)):
+        hard = 0.0 if labels is None else how.alpha * functional.cross_entropy(own, labels)
+        assert loss_of(how, networks, (x,), labels) == pytest.approx(float(hard + soft_labels(*rows, 2.0)), rel=1e-4)
