@@ -134,7 +134,7 @@ def next_steps(report: Report) -> tuple[str, ...]:
     untimed = [record.target for record in report.records if record.latency_ms is None]
     if untimed:
         texts.append(f"Time {_listed(untimed)} on the device itself; this machine's time says nothing of it.")
-    good = [record for record in report.records if record.met and not not_agreeing(record, report)]
+    good = [record for record in report.records if _fit(record, report)]
     if good:
         smallest = min(good, key=lambda record: record.bytes)
         many = f"the file of the runtime that you deploy to (the smallest is {smallest.path}, {size(smallest.bytes)})"
@@ -142,13 +142,19 @@ def next_steps(report: Report) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _fit(record: ArtifactRecord, report: Report) -> bool:
+    """Whether a file may be shipped: within the budget, as simulated, and no worse than float beyond chance unless the budget allows the drop."""
+    allowed = report.budget.max_drop is not None
+    return record.met and not not_agreeing(record, report) and (allowed or not not_as_good(record, report))
+
+
 def _budget_steps(report: Report) -> list[str]:
     missed = {miss.budget for record in report.records for miss in record.missed if miss.value is not None}
-    met = [record.target for record in report.records if record.met]
+    met = [record.target for record in report.records if _fit(record, report)]
     texts = []
     if missed and met:
         texts.append(f"Within the budget: {_listed(met)}. Ship one of these, or loosen the limit that the others miss.")
-    if missed & {"max_bytes", "max_memory_bytes", "max_latency_ms"} and not met:
+    if missed & {"max_bytes", "max_memory_bytes", "max_latency_ms"} and not any(record.met for record in report.records):
         layers = [(sum(layer.weights.histogram), layer.name) for layer in _layers(report) if layer.weights]
         weights = f" ({max(layers)[1]} alone has {counted(max(layers)[0])} weights)" if layers else ""
         texts.append(f"Eight bits alone do not reach this budget: start from a smaller network{weights}, or loosen the limit.")

@@ -91,6 +91,21 @@ def test_a_loss_that_is_no_chance_names_the_weakest_layer(fine: Report) -> None:
     assert ahead[0].startswith('Keep the weakest layer in float: Quantize(keep_float=("layer3.4.conv1",))')
 
 
+def test_a_file_that_loses_more_than_chance_is_not_to_be_shipped(fine: Report) -> None:
+    bad = changed(fine, quality=LOSS, path="artifacts/onnxruntime/model.onnx", target="onnxruntime", bytes=20_000)
+    assert not any("Ship" in text for text in advice.next_steps(bad))
+    both = dataclasses.replace(fine, records=(*bad.records, *fine.records))
+    assert advice.next_steps(both)[-1].startswith("Ship artifacts/litert/model.tflite (50.0 kB);")
+    chance = changed(fine, quality=Quality("accuracy", 0.88, 2.0, (-0.1, 4.1), 4000))
+    assert any("Ship" in text for text in advice.next_steps(chance))
+    allowed = dataclasses.replace(bad, budget=Budget(max_drop=3))
+    assert advice.next_steps(allowed)[-1].startswith("Ship artifacts/onnxruntime/model.onnx")
+    budget = Budget(max_bytes=30_000)
+    judged = [dataclasses.replace(record, met=judge(budget, record)[0], missed=judge(budget, record)[1]) for record in both.records]
+    ahead = advice.next_steps(dataclasses.replace(both, records=tuple(judged), budget=budget))
+    assert not any("Ship" in text or "Eight bits" in text for text in ahead)
+
+
 def test_outliers_ask_for_another_estimator(fine: Report) -> None:
     layers = (dataclasses.replace(fine.records[0].layers[0], name="outlier", sqnr_db=5.0, used=0.2),)
     ahead = advice.next_steps(changed(fine, layers=layers, quality=Quality("accuracy", 0.88, 2.0, (1.5, 2.5), 4000)))
