@@ -285,6 +285,18 @@ def masked_attention(keras: Any) -> Made:
 
 
 @listed
+def masked_behind_attention(keras: Any) -> Made:
+    """The mask that attention passes on goes through a ConvertToTensor to whatever uses it."""
+    layers = keras.layers
+    x = keras.Input((9,), dtype="int32")
+    y, z = (layers.Embedding(20, 6, mask_zero=True)(x) for _ in range(2))
+    outputs = [layers.GlobalAveragePooling1D()(layers.Dense(3)(layers.Attention()([y, y])))]
+    outputs += [layers.GlobalAveragePooling1D()(layers.AdditiveAttention()([z, z]))]
+    outputs += [keras.ops.convert_to_tensor(x, "float32") / 3.0]
+    return keras.Model(x, outputs), [words(9)]
+
+
+@listed
 def masked_transformer(keras: Any) -> Made:
     """Attention of Keras 3 takes the mask off what it attends to, so that the sum after it has none."""
     layers = keras.layers

@@ -35,6 +35,7 @@ class FileEntry:
         runtime: distribution and least version, as an installer reads it.
         example: lines of code that run the file, from the folder of the manifest.
         names: relative path of the map from the network's names to the file's.
+        stateful: one of the files keeps the state of recurrent layers from one run to the next; the example resets it.
     """
 
     path: str
@@ -46,6 +47,7 @@ class FileEntry:
     runtime: str = ""
     example: str = ""
     names: str = ""
+    stateful: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def _with_tokenizer(way: Preparation, folder: Path) -> Preparation:
 
 def entry(target: Target, folder: Path, compressed: Export, plain: Export, names: Path) -> FileEntry:
     """The manifest's entry for two exports in a run's folder."""
+    stateful = compressed.stateful or plain.stateful
+    filled = {"file": compressed.path.relative_to(folder).as_posix(), "inputs": _example_inputs(compressed.inputs)}
     return FileEntry(
         path=compressed.path.relative_to(folder).as_posix(),
         float_path=plain.path.relative_to(folder).as_posix(),
@@ -129,8 +133,9 @@ def entry(target: Target, folder: Path, compressed: Export, plain: Export, names
         float_inputs=plain.inputs,
         float_outputs=plain.outputs,
         runtime=compressed.runtime or target.runtime,
-        example=target.example.format(file=compressed.path.relative_to(folder).as_posix(), inputs=_example_inputs(compressed.inputs)),
+        example=target.example.format(**filled, reset=target.reset if stateful else ""),
         names=names.relative_to(folder).as_posix(),
+        stateful=stateful,
     )
 
 

@@ -104,6 +104,7 @@ def prove(pair: Pair, expected: Expectation, data: Data, conditions: Conditions,
         agreement=_agreement(expected, scores, rows, data),
         notes=(*_notes(pair, part, data), *memory.notes),
         packed_bytes=packed_bytes(pair.compressed.path),
+        stateful=pair.compressed.stateful,
     )
 
 

@@ -169,6 +169,7 @@ class ArtifactRecord:
         bytes_moved: weights and activations read and written in one run, where time means nothing.
         notes: the exporter's sentences.
         packed_bytes: of the file compressed for delivery (zlib, level 9); None in records of versions that did not measure it.
+        stateful: it keeps the state of recurrent layers from one run to the next, until whoever runs it resets it.
     """
 
     target: str
@@ -194,6 +195,7 @@ class ArtifactRecord:
     agreement: Agreement | None = None
     notes: tuple[str, ...] = ()
     packed_bytes: int | None = None
+    stateful: bool = False
 
     @property
     def packs(self) -> bool:

@@ -78,6 +78,7 @@ class Export:
         notes: sentences for the report: what was converted, split or kept in float, and why.
         runtime: what to install to run the file, where that is more than the target's own says (`Target.runtime`).
         debug: a file of the same graph and plan whose outputs are its inner values too, behind the network's own; it does not ship.
+        stateful: it keeps the state of recurrent layers from one run to the next, until whoever runs it resets it.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Export:
     notes: tuple[str, ...] = ()
     runtime: str = ""
     debug: Export | None = None
+    stateful: bool = False
 
 
 class Exporter(Protocol):
@@ -162,7 +164,8 @@ class Target:
         times: whether this machine's time says anything about the target's.
         about: one line.
         runtime: what to install to run a file, with its least version.
-        example: lines of code that run a file; ``{file}`` and ``{inputs}`` are filled in.
+        example: lines of code that run a file; ``{file}``, ``{inputs}`` and ``{reset}`` are filled in.
+        reset: a line of code that sets the state of a file that keeps one to zero.
         capabilities: ``"module:function"`` that answers an instruction set with its `Capabilities`; needs no torch.
         format_options: names of the options that this format alone has (`ExportOptions.format`).
     """
@@ -178,6 +181,7 @@ class Target:
     about: str
     runtime: str = ""
     example: str = ""
+    reset: str = ""
     format_options: tuple[str, ...] = ()
     capabilities: str = ""
     writes: tuple[str, ...] = ()

@@ -46,6 +46,12 @@ for module in modules:
 SECONDS = 1.0  # of processor time; numpy alone takes 0.1 to 0.2 of it
 
 
+def test_the_command_line_is_a_module_too() -> None:
+    for arguments, code, says in ((["--version"], 0, "tersenet, version"), (["inspect"], 2, "tersenet inspect")):
+        done = subprocess.run([sys.executable, "-m", "tersenet", *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, says in done.stdout + done.stderr) == (code, True), done
+
+
 def light_modules() -> list[str]:
     files = [PACKAGE / f"{name}.py" for name in SINGLE]
     files += [path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")]

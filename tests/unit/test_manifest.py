@@ -44,6 +44,7 @@ def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
         ("float_path", 3),
         ("inputs", 3),
         ("runtime", []),
+        ("stateful", "no"),
     ],
 )
 def test_nonsense_is_refused(tmp_path: Path, field: str, value: Any) -> None:
@@ -54,6 +55,7 @@ def test_nonsense_is_refused(tmp_path: Path, field: str, value: Any) -> None:
 def test_a_manifest_of_an_older_version_names_no_task(tmp_path: Path) -> None:
     record = MANIFEST.to_json()
     assert record.pop("task") == "image-classification"
+    assert record["files"]["litert"].pop("stateful") is False
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(record))
     assert Manifest.read(path).task == ""

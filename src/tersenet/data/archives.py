@@ -1,4 +1,4 @@
-"""NumPy archives: ``x`` and ``y``, or Keras's ``x_train``, ``y_train``, ``x_test``, ``y_test``."""
+"""NumPy archives: ``x`` and ``y``, or Keras's ``x_train``, ``y_train``, ``x_test``, ``y_test``; ``task``, where the labels would not tell."""
 
 from __future__ import annotations
 
@@ -39,10 +39,22 @@ def read_npz(path: Path, preparation: Preparation | None, seed: int, trust: bool
     if not parts:
         raise DataError(f"{path} must have arrays x and y (or x_train, y_train, x_test, y_test); it has {', '.join(sorted(arrays)) or 'none'}.")
     names = arrays.get("class_names")
-    assembly = assemble(parts, None, () if names is None else names.tolist(), preparation, seed, published="evaluation" in parts)
+    task = _task(path, arrays)
+    used |= {"task"} if task else set()
+    assembly = assemble(parts, task, () if names is None else names.tolist(), preparation, seed, published="evaluation" in parts)
     data = Data.of(assembly, path.stem)
     left = sorted(set(arrays) - used)
     return data.noted(f"arrays of {path.name} that were left unread: {', '.join(left)}") if left else data
+
+
+def _task(path: Path, arrays: dict[str, np.ndarray]) -> str | None:
+    """The name of a task that stands in the archive; an array of that name that holds no text is somebody's own."""
+    found = arrays.get("task")
+    if found is None or found.dtype.kind != "U":
+        return None
+    if found.size != 1:
+        raise DataError(f"{path}: task must be one name, got {found.size} texts; write it as numpy.savez(..., task='regression').")
+    return str(found.item())
 
 
 def _arrays(path: Path, trust: bool) -> dict[str, np.ndarray]:

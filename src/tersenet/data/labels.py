@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tersenet.data.tasks import Task
+from tersenet.data.tasks import SAY_REGRESSION, Task
 from tersenet.errors import DataError
 
 WORDS = "OUST"  # numpy's kinds of objects, texts and bytes
@@ -28,14 +28,15 @@ def class_indexes(labels: np.ndarray, part: str, class_names: Sequence[str]) -> 
             raise DataError(f"the {part} part's labels hold NaN or infinite numbers; a classification needs integers from 0.")
         if not np.array_equal(labels, np.round(labels)):
             got = f"the {part} part's labels have dtype {labels.dtype} and fractions"
-            raise DataError(f"{got}; a classification needs integers from 0 (or task='regression').")
+            raise DataError(f"{got}; a classification needs integers from 0; {SAY_REGRESSION}.")
     if labels.ndim == 2 and labels.shape[1] > 1 and set(np.unique(labels)) <= {0, 1} and (labels.sum(1) == 1).all():
         labels = labels.argmax(1)  # one-hot
     elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     indexes = labels.astype(np.int64)
     if indexes.size and indexes.min() < 0:
-        raise DataError(f"the {part} part's labels are out of range: the lowest is {indexes.min()}; classes count from 0.")
+        lowest = f"the {part} part's labels are out of range: the lowest is {indexes.min()}"
+        raise DataError(f"{lowest}; classes count from 0, and {SAY_REGRESSION}.")
     if class_names and indexes.size and indexes.max() >= len(class_names):
         highest = f"the {part} part's labels are out of range: the highest is {indexes.max()}"
         raise DataError(f"{highest}, and there are {len(class_names)} class names (0..{len(class_names) - 1}).")

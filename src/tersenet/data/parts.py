@@ -18,7 +18,7 @@ from tersenet.data.given import check_whole
 from tersenet.data.identity import called
 from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part, pair, read_part
-from tersenet.data.tasks import ACCURACY, Task
+from tersenet.data.tasks import ACCURACY, SAY_REGRESSION, Task
 from tersenet.errors import DataError, check_known, shortened
 from tersenet.plain import check_fields, check_text
 from tersenet.tensors import TensorSpec
@@ -155,16 +155,21 @@ class Data:
         """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""
         if self.task.kind != "classification" or len(outputs) != 1 or len(outputs[0].shape) != 2 or not outputs[0].shape[1]:
             return
-        classes = max(outputs[0].shape[1], 2)
+        single = outputs[0].shape[1] == 1
+        classes = 2 if single else outputs[0].shape[1]
+        has = f"the network has {classes} classes (0..{classes - 1})"
+        if single:
+            has = f"the network's one output tells 2 classes apart (0..1); {SAY_REGRESSION}"
         for name, part in self.parts():
             if part.labels is not None and part.labels.ndim != 1:
                 wanted = f"the network has one vote among {classes} classes for a sample, which takes one label a sample"
-                raise DataError(f"the {name} part's labels have shape {part.labels.shape[1:]} a sample; {wanted}.")
+                advice = f"; {SAY_REGRESSION}" if part.labels.shape[1:] == tuple(outputs[0].shape[1:]) else ""
+                raise DataError(f"the {name} part's labels have shape {part.labels.shape[1:]} a sample; {wanted}{advice}.")
             if part.labels is not None and part.labels.dtype.kind not in "biu":
                 raise DataError(f"the {name} part's labels have dtype {part.labels.dtype}; a classification needs integers from 0.")
             if part.labels is not None and part.labels.max() >= classes:
                 highest = f"the {name} part's labels are out of range: the highest is {part.labels.max()}"
-                raise DataError(f"{highest}, and the network has {classes} classes (0..{classes - 1}).")
+                raise DataError(f"{highest}, and {has}.")
 
     def without_evaluation(self) -> Data:
         """The same data as a step may see them."""

@@ -15,6 +15,8 @@ from tersenet.plain import check_fields, check_text
 from tersenet.tensors import class_axis
 
 Metric = Callable[[Any, Any], Any]
+# For whoever's targets were taken for classes, all of them being whole.
+SAY_REGRESSION = "a network that predicts numbers needs task='regression' (in Data.from_arrays, or as a text of that name in an .npz)"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def predicted(outputs: Any, labels: np.ndarray) -> np.ndarray:
     if outputs.shape == labels.shape or outputs.shape == (*labels.shape, 1):
         flat = outputs.reshape(labels.shape)
         threshold = 0.5 if flat.size and flat.min() >= 0 and flat.max() <= 1 else 0.0
-        _check_range(labels, 2)
+        _check_range(labels, 2, f"; {SAY_REGRESSION}")
         return (flat > threshold).astype(np.int64)
     if outputs.ndim > labels.ndim + 1:  # (n, classes, 1, 1)
         outputs = outputs.reshape(len(outputs), *(size for size in outputs.shape[1:] if size != 1))
@@ -158,9 +160,9 @@ def _class_axis(outputs: tuple[int, ...], labels: tuple[int, ...]) -> int:
     raise DataError(f"outputs of shape {outputs} do not fit labels of shape {labels}: a class axis beside the labels' axes is expected.")
 
 
-def _check_range(labels: np.ndarray, classes: int) -> None:
+def _check_range(labels: np.ndarray, classes: int, advice: str = "") -> None:
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise DataError(f"labels must lie in 0..{classes - 1} for a network of {classes} classes, got {labels.min()}..{labels.max()}.")
+        raise DataError(f"labels must lie in 0..{classes - 1} for a network of {classes} classes, got {labels.min()}..{labels.max()}{advice}.")
 
 
 def single(outputs: Any) -> np.ndarray:

@@ -139,6 +139,10 @@ def next_steps(report: Report) -> tuple[str, ...]:
         smallest = min(good, key=lambda record: record.bytes)
         many = f"the file of the runtime that you deploy to (the smallest is {smallest.path}, {size(smallest.bytes)})"
         texts.append(f"Ship {many if len(good) > 1 else f'{smallest.path} ({size(smallest.bytes)})'}; {DOCUMENTATION}.")
+    stateful = [record.target for record in report.records if record.stateful]
+    if stateful:
+        kept = f"Recurrent layers in the file of {_listed(stateful)} go on from the state of the run before"
+        texts.append(f"{kept}: reset it before each sequence, as the example in manifest.json does.")
     return tuple(texts)
 
 

@@ -54,9 +54,10 @@ TARGETS: Mapping[str, Target] = {
             "interpreter.allocate_tensors()\n"
             "for detail in interpreter.get_input_details():\n"
             '    interpreter.set_tensor(detail["index"], inputs[detail["name"]])\n'
-            "interpreter.invoke()\n"
+            "{reset}interpreter.invoke()\n"
             'outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]\n'
         ),
+        reset="interpreter.reset_all_variables()  # else recurrent layers go on from the run before\n",
     ),
     "litert-micro": Target(
         name="litert-micro",

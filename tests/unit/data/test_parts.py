@@ -9,6 +9,7 @@ import torch
 from tersenet.data import cuts, sources
 from tersenet.data.parts import Data, Part
 from tersenet.data.preparation import Preparation
+from tersenet.data.tasks import TASKS
 from tersenet.errors import DataError
 from tersenet.tensors import TensorSpec
 
@@ -222,6 +223,19 @@ def test_labels_are_held_against_the_networks_classes() -> None:
     data.bind(spec, [TensorSpec("y", (None, 3), "float32")])
     with pytest.raises(DataError, match="out of range: the highest is 2, and the network has 2 classes"):
         data.bind(spec, [TensorSpec("y", (None, 2), "float32")])
+
+
+def test_whole_targets_that_were_taken_for_classes_are_told_what_to_say() -> None:
+    spec = [TensorSpec("x", (None, 3), "float32")]
+    several = Data.from_arrays(evaluation=(samples(9), np.arange(18.0).reshape(9, 2)))
+    with pytest.raises(DataError, match=r"have shape \(2,\) a sample.*task='regression'"):
+        several.bind(spec, [TensorSpec("y", (None, 2), "float32")])
+    with pytest.raises(DataError, match="the highest is 8.*0..1.*task='regression'"):
+        Data.from_arrays(evaluation=(samples(9), np.arange(9.0))).bind(spec, [TensorSpec("y", (None, 1), "float32")])
+    with pytest.raises(DataError, match="the lowest is -4.*task='regression'"):
+        Data.from_arrays(evaluation=(samples(9), np.arange(9.0) - 4))
+    with pytest.raises(DataError, match=r"must lie in 0..1.*got 0\.\.8; .*task='regression'"):
+        TASKS["classification"].value(np.zeros(9), np.arange(9))
 
 
 def nan(x: np.ndarray) -> np.ndarray:

@@ -169,9 +169,25 @@ def test_npz_of_fractions_is_a_regression(tmp_path: Path) -> None:
     assert load(tmp_path / "r.npz").task.name == "regression"
 
 
+def test_npz_says_its_task_where_whole_targets_would_be_classes(tmp_path: Path) -> None:
+    x, prices = RANDOM.random((100, 3)), np.arange(100, dtype=np.float32) + 241
+    specs = [TensorSpec("x", (None, 3), "float32")]
+    np.savez(tmp_path / "r.npz", x=x, y=prices)
+    with pytest.raises(DataError, match="the network's one output tells 2 classes apart.*task='regression'.*npz"):
+        load(tmp_path / "r.npz").bind(specs, [TensorSpec("price", (None, 1), "float32")])
+    np.savez(tmp_path / "r.npz", x=x, y=prices, task="regression")
+    data = load(tmp_path / "r.npz").bind(specs, [TensorSpec("price", (None, 1), "float32")])
+    assert data.task.name == "regression" and data.evaluation.labels.dtype == np.float32
+    assert not any("unread" in note for note in data.notes)
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(100) % 2, task=np.arange(100))
+    assert load(tmp_path / "own.npz").notes[-1] == "arrays of own.npz that were left unread: task"
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ({"x": np.zeros((9, 3)), "y": np.arange(9), "task": "regresion"}, "did you mean 'regression'"),
+        ({"x": np.zeros((9, 3)), "y": np.arange(9), "task": ["regression", "classification"]}, "task must be one name, got 2 texts"),
         ({"x": np.full((64, 3), np.nan), "y": np.arange(64) % 4}, "nan"),
         ({"x": np.full((64, 3), np.inf), "y": np.arange(64) % 4}, "infinite"),
         ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, "empty"),

@@ -37,6 +37,12 @@ def test_nothing_is_said_of_what_is_as_it_should_be(fine: Report) -> None:
     assert advice.next_steps(fine)[0].startswith("Ship artifacts/litert/model.tflite (50.0 kB); manifest.json says")
 
 
+def test_a_file_that_keeps_its_state_is_to_be_reset(fine: Report) -> None:
+    ship, reset = advice.next_steps(changed(fine, stateful=True))
+    assert ship.startswith("Ship")
+    assert reset.startswith("Recurrent layers in the file of litert go on") and "reset it before each sequence" in reset
+
+
 def only(report: Report) -> str:
     texts = advice.warnings(report)
     assert len(texts) == 1, texts

@@ -16,6 +16,8 @@ from tersenet.frontends.keras.config import Described
 
 # Layers of Keras 2 that name a function of TensorFlow.
 OF_TENSORFLOW = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
+# Operations whose dtype is what they make; of others it is what they were computed in.
+_OF_DTYPES = {"Cast", "ConvertToTensor"}
 _DTYPES = {"float16": torch.float32, "bfloat16": torch.float32, "float32": torch.float32, "float64": torch.float32}
 _DTYPES |= {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "bool": torch.bool}
 
@@ -54,7 +56,8 @@ def converted(layer: Described) -> torch.nn.Module:
     """
     if layer.kind not in OPERATIONS:
         raise ModelError(f"the operator {layer.name!r} is not read: {unknown('Keras operation', layer.kind, OPERATIONS)}")
-    settings = {key: found for key, found in layer.config.items() if key not in {"name", "dtype"} or (key, layer.kind) == ("dtype", "Cast")}
+    left = {"name"} if layer.kind in _OF_DTYPES else {"name", "dtype"}
+    settings = {key: found for key, found in layer.config.items() if key not in left}
     return Operation(OPERATIONS[layer.kind], settings)
 
 
@@ -335,6 +338,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Celu": lambda x, alpha=1.0: F.celu(x, alpha),
     "Clip": clip,
     "Concatenate": concatenate,
+    "ConvertToTensor": lambda x, dtype=None, **_: x if dtype is None else cast(x, dtype),  # of masks, behind attention
     "Copy": unary(torch.clone),
     "Cos": unary(torch.cos),
     "Cosh": unary(torch.cosh),

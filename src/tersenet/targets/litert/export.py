@@ -52,4 +52,5 @@ class LiteRTExporter:
         moved = {name: order for name, order in lowered.orders.items() if order != tuple(range(len(order)))}
         stateful = any(tensor.variable for tensor in lowered.graph.tensors)
         notes = ("recurrent layers keep their state from one run to the next: call reset_all_variables() before each sequence",) if stateful else ()
-        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), (*lowered.notes, *about, *stored, *notes))
+        said = (*lowered.notes, *about, *stored, *notes)
+        return Export(path, lowered.inputs, lowered.outputs, lowered.names, moved, (), said, stateful=stateful)

@@ -14,9 +14,11 @@ from tersenet.data.parts import Data
 from tersenet.errors import ModelError
 from tersenet.frontends.table import load
 from tersenet.graph.simulate import simulate
+from tersenet.manifest import entry
 from tersenet.step import Context
 from tersenet.steps.quantize import Quantize
 from tersenet.target import Artifact, ExportOptions, feed
+from tersenet.targets.table import TARGETS
 from tersenet.testing.networks import samples, small_convolutional
 
 pytest.importorskip("ai_edge_litert")
@@ -105,23 +107,47 @@ def test_inner_tensors_are_those_of_the_kernels_that_run_the_file(kind, quantize
     np.testing.assert_array_equal(LiteRTRunner().inner(recurrent.path, rows)[recurrent.outputs[0].name], expected)
 
 
+class States(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]
+
+
 def test_recurrent_layers_start_afresh_at_every_run(tmp_path):
-    class Last(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.LSTM(4, 5, batch_first=True)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.layer(x)[0]
-
     torch.manual_seed(0)
-    model = load(Last().eval(), (torch.randn(2, 6, 4),))
+    model = load(States().eval(), (torch.randn(2, 6, 4),))
     export = LiteRTExporter().export(model, tmp_path / "model.tflite", ExportOptions())
     assert "reset_all_variables" in export.notes[0]
+    assert export.stateful
     artifact = Artifact(export.path, "litert", LiteRTRunner().load(export.path), export.inputs, export.outputs)
     x = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
     for _ in range(2):
         np.testing.assert_allclose(artifact(x), model(x), atol=1e-6)
+
+
+def test_the_manifests_example_starts_afresh_too(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = load(States().eval(), (torch.randn(2, 6, 4),))
+    export = LiteRTExporter().export(model, tmp_path / "model.tflite", ExportOptions())
+    found = entry(TARGETS["litert"], tmp_path, export, export, tmp_path / "names.json")
+    assert found.stateful
+    built, fed, run = found.example.partition("for detail in interpreter.get_input")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(built, names)
+    for seed in range(3):  # built once, run in a loop
+        x = np.random.default_rng(seed).standard_normal((1, 6, 4)).astype(np.float32)
+        names["inputs"] = {export.inputs[0].name: x}
+        exec(fed + run, names)
+        np.testing.assert_allclose(names["outputs"][0], model(x), atol=1e-6)
+
+
+def test_a_file_without_a_state_is_not_reset(export, tmp_path):
+    found = entry(TARGETS["litert"], export.path.parent, export, export, export.path.parent / "names.json")
+    assert not export.stateful and not found.stateful and "reset" not in found.example
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x1c\x00\x00\x00TFL3" + bytes(64)])
