@@ -97,7 +97,7 @@ class Task:
 
     def scores(self, outputs: Any, labels: Any) -> np.ndarray | None:
         """(n,) numbers whose mean is the metric, for a paired interval; None where it is not such a mean."""
-        if self.per_sample is same_class:
+        if same_class in self.functions:
             return same_class(outputs, labels, self.layout)
         return None if self.per_sample is None else np.asarray(self.per_sample(outputs, labels), dtype=np.float64)
 

@@ -12,7 +12,7 @@ from tersenet.capabilities import Capabilities, Kernel
 from tersenet.graph.gates import keeps_states_to_itself
 from tersenet.graph.operators import HEAVY, MOVEMENTS, WEIGHT_AXIS, kind_of
 from tersenet.graph.units import find_units
-from tersenet.graph.walk import bind, calls, constant, is_constant, is_float, tensor_inputs
+from tersenet.graph.walk import bind, calls, constant, dtype_of, is_constant, is_float, tensor_inputs
 
 # A mask adds something like minus a billion; a grid that spans it has no steps left for anything else.
 LARGEST_VALUE = 1e6
@@ -188,12 +188,11 @@ def _leave_decisions(module: fx.GraphModule, placement: Placement) -> None:
 
 
 def _decides(node: fx.Node) -> bool:
-    """Whether an operator makes integers or booleans of floats: a comparison, an index."""
-    value = node.meta.get("val")
-    parts = value if isinstance(value, tuple | list) else (value,)
+    """Whether an operator makes integers or booleans of floats, and somebody reads them: a comparison, an index."""
+    made = [node, *(reader for reader in node.users if kind_of(reader) == "getitem")]
     return (
         kind_of(node) not in ("fill", "getitem")
-        and any(isinstance(part, torch.Tensor) and not part.is_floating_point() for part in parts)
+        and any(dtype is not None and not dtype.is_floating_point for dtype in map(dtype_of, made))
         and any(is_float(child) for child in node.all_input_nodes)
     )
 

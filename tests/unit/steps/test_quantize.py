@@ -185,6 +185,8 @@ def test_what_a_heavy_operator_makes_or_takes_is_integers_though_it_is_compared(
     assert set(made.units) == {"conv2d", "mul"}
     taken = plan_of(lambda net, x: (lambda y: torch.where(y > 1, net.layer(y), y))(x * 2), shape=(4,), layer=nn.Linear(4, 4))
     assert set(taken.units) == {"mul", "linear"}
+    unread = plan_of(lambda net, x: torch.nn.functional.adaptive_max_pool2d(x * 2, 1), tables=(with_kernel("adaptive_max_pool2d"),))
+    assert "mul" in unread.units, "nobody reads the indices of the largest"
     chosen = plan_of(lambda net, x: torch.relu(net.layer(x)).argmax(1), layer=conv())
     assert set(chosen.values) == {"x", "relu"}
 

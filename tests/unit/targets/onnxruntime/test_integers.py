@@ -26,7 +26,7 @@ from tersenet.targets.onnxruntime.run import OnnxRunner
 # Averages of integers often lie half between two of them, and the kernel rounds those up where the simulation rounds to even.
 HALVES = {"avg pool", "avg pool 1d", "avg pool padded", "avg pool padded, not counted", "adaptive pool even"}
 # Steps and poles: half a step of a value may become any number of steps of the next.
-STEEP = {"rounding", "reciprocal", "comparisons", "where", "gather"}
+STEEP = {"rounding", "reciprocal", "comparisons", "where", "gather", "cast"}
 # What onnxruntime has no integer kernel for.
 FLOAT = {
     *("transposed", "transposed grouped", "transposed 1d", "rsub", "einsum", "power", "log softmax", "mean axis", "sum", "max", "argmax", "prod"),
