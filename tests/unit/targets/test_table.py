@@ -34,9 +34,10 @@ def test_rows_are_whole(target) -> None:
     assert table.find(target.float_twin).extension == target.extension
     assert target.about
     assert target.runtime
-    text = target.example.format(file=f"model{target.extension}", inputs="inputs = {}\n")
-    compile(text, target.name, "exec")
-    assert f"model{target.extension}" in text
+    for reset in {"", target.reset}:
+        text = target.example.format(file=f"model{target.extension}", inputs="inputs = {}\n", reset=reset)
+        compile(text, target.name, "exec")
+        assert f"model{target.extension}" in text and reset in text
 
 
 @EVERY
