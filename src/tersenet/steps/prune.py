@@ -45,8 +45,8 @@ class Prune(Step):
         layers: ratios of some layers, as (pattern, ratio) pairs; the last that matches wins. A pattern (``*`` and ``?``) must match a layer's
             name, or that of a layer around it.
         keep: patterns of layers that keep all their channels.
-        shortcuts: whether channels leave that an addition ties between layers, the stream of a residual network; else those within branches alone,
-            which are harmed less where accuracy is trained back (`benchmarks/pruning.py`). Layers with a ratio of their own lose channels anyway.
+        shortcuts: whether channels leave that an addition ties between layers, the stream of a residual network; else those within branches alone.
+            Layers with a ratio of their own lose channels anyway.
         least: channels that stay in each layer at least.
         multiple: channel counts are rounded to multiples of it; 0: of what the runtimes' kernels like. 1 leaves them as they come.
         heads: of attention whole heads leave; else the same channels of every head.
