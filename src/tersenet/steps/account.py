@@ -10,13 +10,13 @@ from torch import Tensor, fx
 
 from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
-from tersenet.graph.fold import Columns, beside_weight
+from tersenet.graph.fold import beside_weight, source_weight
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
-from tersenet.graph.walk import bind, calls, constant, is_constant, layer_of
+from tersenet.graph.walk import bind, calls, constant, layer_of
 from tersenet.model import Model
 from tersenet.numerics.affine import quantize
 from tersenet.plan import QuantizationPlan, Unit
-from tersenet.schemes import INTEGERS
+from tersenet.schemes import INTEGERS, Encoding
 from tersenet.step import Change
 from tersenet.words import several
 
@@ -58,13 +58,9 @@ def _bits(unit: Unit) -> int:
     return max(encoding.scheme.bits for encoding in unit.weights.values())
 
 
-def weight_name(node: fx.Node) -> str:
-    """The parameter that is an operator's weight, also where its columns were moved; "" where it has none."""
-    weight = bind(node).get("weight") if kind_of(node) in WEIGHT_AXIS else None
-    if not isinstance(weight, fx.Node) or not is_constant(weight):
-        return ""
-    columns: Columns | None = weight.meta.get("columns")
-    return str(weight.target) if columns is None else columns.weight
+def source_grid(node: fx.Node, grids: Mapping[str, Encoding]) -> Encoding | None:
+    """The grid that the source had for an operator's weight; None also where a batch norm was folded in: its products are on no grid."""
+    return grids.get(source_weight(node)) if kind_of(node) in WEIGHT_AXIS and "batch_norm" not in node.meta else None
 
 
 def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
@@ -73,7 +69,7 @@ def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.Gr
         values = [name for name in plan.values if name in source.values]
         weights = []
         for node in calls(module):
-            unit, grid = plan.units.get(node.name), source.weights.get(weight_name(node)) if node.name in plan.units else None
+            unit, grid = plan.units.get(node.name), source_grid(node, source.weights) if node.name in plan.units else None
             if unit is not None and grid is not None and "weight" in unit.weights and set(unit.weights["weight"].scale) == set(grid.scale):
                 weights.append(node.name)
         if values or weights:

@@ -272,7 +272,7 @@ class _Matches:
             symmetric=step.symmetric,
             power_of_two=step.power_of_two,
             full_range=step.full_range,
-            source=self.source.weights.get(account.weight_name(node)),
+            source=account.source_grid(node, self.source.weights),
             learned=self.learned.weights.get(node.name, {}),
             shared=beside_weight(node, self.shared) if kind_of(node) in WEIGHT_AXIS else None,
         )
