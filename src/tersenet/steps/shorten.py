@@ -25,6 +25,7 @@ class Shorten(Step):
 
     Args:
         count: branches that leave.
+        macs: instead: so many that at least this share of the network's multiply-accumulates leaves; above 0, less than 1.
         max_drop: instead: as many as the network can lose at no more than so many points (percent of an unbounded metric), before training.
         keep: patterns (``*`` and ``?``) of branches, or of layers in them, that stay.
 
@@ -35,6 +36,7 @@ class Shorten(Step):
     kind: ClassVar[str] = "shorten"
 
     count: int = 0
+    macs: float = 0.0
     max_drop: float = 0.0
     keep: tuple[str, ...] = ()
 
@@ -44,8 +46,12 @@ class Shorten(Step):
         super().__post_init__()
 
     def check(self) -> None:
-        if self.count < 0 or self.max_drop < 0 or bool(self.count) == bool(self.max_drop):
-            raise RecipeError(f"shorten takes one of count (from 1) and max_drop (above 0), got {self.count} and {self.max_drop:g}.")
+        asked = (self.count, self.macs, self.max_drop)
+        if min(asked) < 0 or self.macs >= 1 or sum(map(bool, asked)) != 1:
+            raise RecipeError(
+                "shorten takes one of count (from 1), macs (above 0, less than 1) and max_drop (above 0), "
+                f"got {self.count}, {self.macs:g} and {self.max_drop:g}."
+            )
 
     def run(self, model: Model, context: Context) -> StepResult:
         if model.plans:
@@ -55,6 +61,7 @@ class Shorten(Step):
         left = [branch for branch in found if branch not in kept]
         if self.count > len(left):
             raise RecipeError(f"{self.count} residual branches were to leave, and this network has {len(left)} that can; ask for fewer.")
+        self._check_reached(model, left)
         jury = Jury(model, context, self.kind)
         gone, drop = self._chosen(jury, model, left, context)
         result = without(model, gone)
@@ -74,11 +81,20 @@ class Shorten(Step):
             kept += matched
         return kept
 
+    def _check_reached(self, model: Model, left: Sequence[Branch]) -> None:
+        if self.macs and (reached := _macs_share(model, left)) < self.macs:
+            raise RecipeError(
+                f"{self.macs:.1%} of the multiply-accumulates were to leave, and the branches that can have {reached:.1%} of them; ask for less."
+            )
+
+    def _enough(self, model: Model, gone: Sequence[Branch]) -> bool:
+        return len(gone) == self.count if self.count else bool(self.macs) and _macs_share(model, gone) >= self.macs
+
     def _chosen(self, jury: Jury, model: Model, left: list[Branch], context: Context) -> tuple[list[Branch], float]:
         """Branches that leave, and what the network loses without them."""
         gone: list[Branch] = []
         drop = 0.0
-        while left and (not self.count or len(gone) < self.count):
+        while left and not self._enough(model, gone):
             variants = [Variant(branch.name, 0, partial(without, model, [*gone, branch])) for branch in left]
             harms = measured(jury, model, context, variants, f"{self.kind} {[branch.total for branch in gone]}")
             place = min(range(len(left)), key=lambda place: harms[place].total)
@@ -87,6 +103,11 @@ class Shorten(Step):
             gone.append(left.pop(place))
             drop = harms[place].drop_points
         return gone, drop
+
+
+def _macs_share(model: Model, gone: Sequence[Branch]) -> float:
+    """The share of a network's multiply-accumulates that branches have."""
+    return 1 - cost(without(model, gone)).macs / cost(model).macs
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -102,6 +102,17 @@ def test_as_many_as_a_drop_permits() -> None:
     assert 0 < len(named(result.model)) < 5
 
 
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_as_many_as_have_a_share_of_the_arithmetic(share: float) -> None:
+    """The weakest first, and none more than it takes: put back, the last one would leave too much."""
+    whole = cost(MODEL).macs
+    result = Shorten(macs=share).apply(MODEL, CONTEXT)
+    gone = [change.what for change in result.changed if change.what in named(MODEL)]
+    assert cost(result.model).macs <= (1 - share) * whole
+    assert gone[0] == "blocks.2"
+    assert cost(without(MODEL, [branch for branch in branches(MODEL.graph) if branch.name in gone[:-1]])).macs > (1 - share) * whole
+
+
 def test_a_network_without_any_says_so() -> None:
     plain = trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), (torch.randn(2, 4),))
     data = Data.from_arrays(calibration=np.zeros((8, 4), np.float32))
@@ -114,6 +125,9 @@ def test_a_network_without_any_says_so() -> None:
     [
         ({}, "takes one of count"),
         (dict(count=1, max_drop=2.0), "takes one of count"),
+        (dict(count=1, macs=0.5), "takes one of count"),
+        (dict(macs=1.0), "takes one of count"),
+        (dict(macs=0.95), r"95\.0% of the multiply-accumulates were to leave, and the branches that can have .*ask for less"),
         (dict(count=6), "6 residual branches were to leave, and this network has 5 that can"),
         (dict(count=1, keep="block"), "unknown branch 'block'"),
     ],
