@@ -14,9 +14,9 @@ X86 = {
     "sse4_1": "sse4.1",
     "avx": "avx",
     "avx2": "avx2",
+    "avx_vnni": "avx-vnni",
     "avx512f": "avx512",
     "avx512_vnni": "avx512-vnni",
-    "avx_vnni": "avx-vnni",
     "amx_int8": "amx-int8",
 }
 ARM = {"asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve", "sve2": "sve2", "sme": "sme"}

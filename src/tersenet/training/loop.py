@@ -25,7 +25,7 @@ from tersenet.store import write_file
 from tersenet.tensors import TensorSpec
 from tersenet.training.augmentation import Augmented
 from tersenet.training.averages import Average
-from tersenet.training.devices import Machine, Woven, device_for, fabric_for, machine_for
+from tersenet.training.devices import Machine, Woven, device_for, fabric_for, machine_for, set_seed
 from tersenet.training.hooks import Hook, Moment
 from tersenet.training.objective import Objective
 from tersenet.training.optimizers import Schedule, optimizer_for, weights
@@ -334,7 +334,7 @@ class Loop:
             arrays, labels = self.lesson.part.batch(_share(chosen, self.machine.rank, self.how.processes))
             number = epoch * self.steps + place
             drawn = int(np.random.SeedSequence([self.lesson.seed, number, self.machine.rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-            torch.manual_seed(drawn)
+            set_seed(drawn, device)
             inputs = tuple(torch.from_numpy(array).to(device) for array in arrays)
             if self.augmented.rows:
                 inputs = self.augmented(inputs, generator.manual_seed(drawn))

@@ -24,6 +24,7 @@ from tersenet.graph.training import learned, trainable
 from tersenet.model import Model
 from tersenet.testing.networks import SmallConvolutional, samples, small_convolutional
 from tersenet.training import loop
+from tersenet.training.devices import set_seed
 from tersenet.training.hooks import Hook, Masked, Moment
 from tersenet.training.loop import Judge, Lesson, Outcome, train
 from tersenet.training.objective import objective_for
@@ -32,6 +33,13 @@ from tersenet.training.options import Training
 COUNT, BATCH = 50, 16
 PART = Part((samples(COUNT, 1),), np.arange(COUNT) % 5, preparation=(Preparation(),))
 MODEL = small_convolutional()
+
+
+def test_seeds_are_those_of_torch() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    set_seed(3, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), expected)
 
 
 def lesson(how: Training, module: nn.Module | None = None, **more: Any) -> Lesson:
