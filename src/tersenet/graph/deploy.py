@@ -34,6 +34,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.fold_constants,
     cancel_permutes,
     normalize.spell_activations,
+    normalize.drop_idle_activations,
     normalize.spell_pooling,
     normalize.spell_convolutions,
     normalize.spell_products,

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from tersenet.graph.build import call, infer
-from tersenet.graph.operators import aten_name, kind_of
+from tersenet.graph.operators import MOVEMENTS, aten_name, kind_of
 from tersenet.graph.walk import add_constant, bind, calls, constant, dtype_of, is_constant, is_float, shape_of
 
 aten = torch.ops.aten
@@ -117,6 +117,38 @@ def spell_activations(module: fx.GraphModule) -> None:
             node.target, node.args, node.kwargs = aten.relu.default, (node.args[0],), {}
         elif name != "threshold.default":
             node.target, node.args, node.kwargs = aten.clamp.default, (node.args[0], low, high), {}
+
+
+# What the values of an operator lie in, whatever comes in.
+RANGES = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+# Operators whose values are some of those that come in.
+CHOOSING = MOVEMENTS - {"pad"}
+
+
+def drop_idle_activations(module: fx.GraphModule) -> None:
+    """A relu, relu6 or clamp of values that lie within its limits already vanishes, as the second of two that a residual branch stood between."""
+    for node in list(calls(module)):
+        low, high = _range(node) if kind_of(node) in ("relu", "relu6", "clamp") else (-math.inf, -math.inf)
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or dtype_of(source) != dtype_of(node):
+            continue
+        least, most = _range(source)
+        if low <= least and most <= high:
+            node.replace_all_uses_with(source)
+            module.graph.erase_node(node)
+
+
+def _range(node: fx.Node) -> tuple[float, float]:
+    """Limits that the values of a node are known to keep."""
+    while kind_of(node) in CHOOSING and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    if kind_of(node) != "clamp":
+        return RANGES.get(kind_of(node), (-math.inf, math.inf))
+    given = bind(node)
+    low, high = (given.get(name) for name in ("min", "max"))
+    if not all(limit is None or isinstance(limit, int | float) for limit in (low, high)):
+        return -math.inf, math.inf
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def _limits(node: fx.Node, name: str) -> tuple[Any, Any]:

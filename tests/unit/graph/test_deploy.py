@@ -177,3 +177,23 @@ def test_weights_of_a_folded_layer_can_be_found():
 def test_a_window_as_large_as_the_image_is_pooling_to_one():
     assert check(lambda net, x: F.avg_pool2d(x, 8)) == ["adaptive_avg_pool2d"]
     assert check(lambda net, x: F.avg_pool2d(x, 8, padding=1, stride=4)) == ["avg_pool2d"]
+
+
+IDLE = {
+    "relu of relu": (lambda net, x: F.relu(F.relu(x)), ["relu"]),
+    "relu of relu6": (lambda net, x: F.relu(F.relu6(x)), ["relu6"]),
+    "relu6 of relu": (lambda net, x: F.relu6(F.relu(x)), ["relu", "relu6"]),
+    "clamp of sigmoid": (lambda net, x: torch.clamp(torch.sigmoid(x), -0.5, 1.0), ["sigmoid"]),
+    "narrower clamp": (lambda net, x: torch.clamp(torch.clamp(x, -1.0, 1.0), -0.5, 2.0), ["clamp", "clamp"]),
+    "wider clamp": (lambda net, x: torch.clamp(torch.clamp(x, -1.0, 1.0), -1.0, 2.0), ["clamp"]),
+    "relu behind pooling": (lambda net, x: F.relu(F.max_pool2d(F.relu(x), 2)), ["relu", "max_pool2d"]),
+    "relu behind a pad": (lambda net, x: F.relu(F.pad(F.relu(x), (1, 1), value=-2.0)), ["relu", "pad", "relu"]),
+    "relu of tanh": (lambda net, x: F.relu(torch.tanh(x)), ["tanh", "relu"]),
+    "relu of a sum": (lambda net, x: F.relu(F.relu(x) + x), ["relu", "add", "relu"]),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_limits_that_values_keep_already_vanish(name):
+    function, kinds = IDLE[name]
+    assert check(function) == kinds
