@@ -10,7 +10,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "MobileNetV2-1.0/224", "resnet32": "ResNet-32", "resnet44": "ResNet-44", "resnet8": "ResNet-8"}
 TARGETS = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "executorch": "ExecuTorch", "litert-micro": "tflite-micro"}
-TRAINED = {"digits": "digits", "mnist": "MNIST, Keras", "resnet8": "ResNet-8", "resnet32": "ResNet-32", "mobilenet_v2": "MobileNetV2 0.35/64"}
+TRAINED = {
+    "digits": "digits",
+    "mnist": "MNIST, Keras",
+    "resnet8": "ResNet-8",
+    "resnet32": "ResNet-32",
+    "resnet32_short": "ResNet-32, shortened",
+    "mobilenet_v2": "MobileNetV2 0.35/64",
+}
 FORMATS = {
     "onnx": "`.onnx`",
     "tflite": "`.tflite`",
