@@ -13,7 +13,7 @@ from tersenet.data.given import as_array
 from tersenet.data.picture import Picture
 from tersenet.data.sound import Sound
 from tersenet.data.text import Text
-from tersenet.errors import DataError, check_known, unknown
+from tersenet.errors import DataError, check_known, shortened, unknown
 from tersenet.plain import check_fields, from_plain
 
 DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -96,9 +96,7 @@ class Preparation:
                     prepared = self._reshaped(prepared)
                 return np.array(self._whole(prepared), dtype=np.dtype(self.dtype) if self.dtype else prepared.dtype, order="C")
         except FloatingPointError as error:
-            raise DataError(
-                f"prepared samples must be finite numbers, and {self._ways} makes others ({error}); mend its numbers."
-            ) from error
+            raise DataError(f"prepared samples must be finite numbers, and {self._ways} makes others ({error}); mend its numbers.") from error
 
     @property
     def counts(self) -> bool:
@@ -175,7 +173,7 @@ def _numbers(value: Any, name: str) -> tuple[float, ...]:
     try:
         return tuple(float(entry) for entry in value) if isinstance(value, Sequence | np.ndarray) else (float(value),)
     except (TypeError, ValueError) as error:
-        raise DataError(f"a preparation's {name} must be a number, or one for each channel, got {value!r}.") from error
+        raise DataError(f"a preparation's {name} must be a number, or one for each channel, got {shortened(value)}.") from error
 
 
 def _decoder(record: Any) -> Picture | Text | Sound | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.data.identity import identity_of
-from tersenet.errors import DataError, check_known, unknown
+from tersenet.errors import DataError, check_known, shortened, unknown
 from tersenet.plain import check_fields, check_text
 from tersenet.tensors import class_axis
 
@@ -66,7 +66,8 @@ class Task:
             raise DataError(f"a metric must be a function of (outputs, labels), got {type(function).__name__}.")
         if not isinstance(metric, str) or not isinstance(direction, str) or not isinstance(bounded, bool):
             raise DataError(
-                f"a metric has a name, a direction (higher, lower) and whether it is bounded, got {metric!r}, {direction!r}, {bounded!r}."
+                "a metric has a name, a direction (higher, lower) and whether it is bounded, "
+                f"got {shortened(metric)}, {shortened(direction)}, {shortened(bounded)}."
             )
         return cls("own", "own", metric, direction, bounded, function)
 
