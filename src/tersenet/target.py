@@ -43,7 +43,7 @@ class ExportOptions:
     layout: str = ""
     batch: int = 1
     cpu: str = ""
-    format: Mapping[str, Any] = field(default_factory=dict)
+    format: Mapping[str, bool | str] = field(default_factory=dict)
     inside: bool = False
 
     def __post_init__(self) -> None:

@@ -125,6 +125,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "what has no words": (lambda: tersenet.Budget(max_bytes=Unspeakable()), "64KiB or 4096, got Unspeakable"),  # type: ignore[arg-type]
     "what has no words for a scale": (lambda: Preparation(scale=[Unspeakable()]), "scale must be a number, or one for each channel, got tuple"),  # type: ignore[arg-type]
     "what has no words for a seed": (lambda: tersenet.fit(NETWORK, "digits", seed=Unspeakable()), "a seed must be a whole number"),  # type: ignore[arg-type]
+    "an option of one format": (lambda: ExportOptions(format={"qoperator": np.ones(2)}), "options of a file.format.qoperator must be"),  # type: ignore[dict-item]
+    "an endless crop": (lambda: tersenet.Training(augmentation=["crop:inf"]), "the number of crop must be a whole number, got inf"),  # type: ignore[arg-type]
     "an open axis": (lambda: loaded(dynamic={"input": {"a": "b"}}), "dynamic must name the open axes"),
 }
 
