@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tersenet.errors import BudgetError
+from tersenet.errors import BudgetError, shortened
 
 if TYPE_CHECKING:  # a record holds its budget and what it missed
     from tersenet.record import ArtifactRecord
@@ -140,7 +140,7 @@ def parse_size(given: int | float | str, name: str = "size") -> int:
     """
     size = math.floor(_quantity(given, SIZES, name, "a size such as 60kB, 1.5MB, 64KiB or 4096"))
     if size < 1:
-        raise BudgetError(f"{name} must be at least one byte, got {given!r}.")
+        raise BudgetError(f"{name} must be at least one byte, got {shortened(given)}.")
     return size
 
 
@@ -152,7 +152,7 @@ def parse_time_ms(given: float | str, name: str = "time") -> float:
     """
     time_ms = float(given) if _is_number(given) else _quantity(given, TIMES_MS, name, "a time such as 2ms, 800us or 0.1s")
     if not 0 < time_ms < math.inf:
-        raise BudgetError(f"{name} must be a positive time, got {given!r}.")
+        raise BudgetError(f"{name} must be a positive time, got {shortened(given)}.")
     return time_ms
 
 
@@ -167,17 +167,17 @@ def parse_points(given: float | str, name: str = "points") -> float:
     except (TypeError, ValueError):
         points = math.nan
     if isinstance(given, bool) or not 0 <= points < math.inf:
-        raise BudgetError(f"{name} must be a number of percentage points, zero or more (0.5: from 91.0 to 90.5), got {given!r}.")
+        raise BudgetError(f"{name} must be a number of percentage points, zero or more (0.5: from 91.0 to 90.5), got {shortened(given)}.")
     return points
 
 
 def _quantity(given: Any, units: Mapping[str, float], name: str, wanted: str) -> float:
     match = _QUANTITY.fullmatch(str(given)) if _is_number(given) or isinstance(given, str) else None
     if match is None or match[2].lower() not in units:
-        raise BudgetError(f"{name} must be {wanted}, got {given!r}.")
+        raise BudgetError(f"{name} must be {wanted}, got {shortened(given)}.")
     amount = float(match[1]) * units[match[2].lower()]
     if not math.isfinite(amount):
-        raise BudgetError(f"{name} must be {wanted}, got {given!r}.")
+        raise BudgetError(f"{name} must be {wanted}, got {shortened(given)}.")
     return amount
 
 

@@ -28,8 +28,11 @@ class TersenetError(Exception):
     """Base of all errors that tersenet raises on purpose; the command line answers one with exit code 2."""
 
     def __str__(self) -> str:
-        """One line, whatever names a stranger's file holds."""
-        return "".join(character if character.isprintable() else " " for character in super().__str__())
+        """One line, whatever names a stranger's file holds; of a page that was given for a name, its ends."""
+        text = Exception.__str__(self)
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+        return "".join(character if character.isprintable() else " " for character in text)
 
 
 class InputError(TersenetError):
@@ -96,6 +99,7 @@ WITHOUT_TORCH = "torch is needed here and is not installed: pip install 'tersene
 # A network has hundreds of layers; an error that lists them all is not read. Nor is one that repeats a page that was given for a name.
 MOST_SHOWN = 30
 LONGEST_SHOWN = 200
+LONGEST_MESSAGE = 4000
 
 
 def unknown(what: str, got: Any, known: Iterable[str]) -> str:
@@ -123,5 +127,8 @@ def check_known(what: str, got: Any, known: Collection[str], raising: type[Terse
 
 def shortened(value: Any) -> str:
     """What somebody gave, as a message repeats it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # somebody's object may answer with anything; a list may be deeper than Python goes
+        text = type(value).__name__
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.data import sources
+from tersenet.data.identity import called
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
 from tersenet.errors import DataError, MissingDependencyError, ModelError, check_readable
@@ -52,6 +53,14 @@ def evaluate(
             raise ModelError(f"a file must be given by its path, got {type(path).__name__}.")
     artifact, target = opened(Path(file), threads)
     bound = _bound(data, artifact, seed)
+    with called(*bound.task.functions):
+        return _measured(artifact, target, bound, against, threads, seed, progress)
+
+
+def _measured(
+    artifact: Artifact, target: Target, bound: Data, against: str | Path | None, threads: int, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """What `evaluate` returns of a file that is open and of data that are bound to it."""
     scores = scores_of(artifact, bound.evaluation, bound.task, progress=progress)
     samples = [bound.evaluation.batch(slice(index, index + 1))[0] for index in range(min(TIMED_SAMPLES, len(bound.evaluation)))]
     found = _facts(artifact, target, scores, bound, samples, threads)

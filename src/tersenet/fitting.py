@@ -10,6 +10,7 @@ from typing import Any
 
 import tersenet
 from tersenet.data import sources
+from tersenet.data.identity import called
 from tersenet.data.parts import Data
 from tersenet.data.processing import Processing
 from tersenet.data.tasks import Task, unlabelled
@@ -98,7 +99,8 @@ def fit(
         seed=seed,
         versions=environment()["versions"],
     )
-    return _kept(_Work(step, network, network, bound, context, lambda told: learn(step, network, told, held_loss(loss))), key, out)
+    with called(*_functions(loss)):
+        return _kept(_Work(step, network, network, bound, context, lambda told: learn(step, network, told, held_loss(loss))), key, out)
 
 
 def distill(
@@ -143,7 +145,8 @@ def distill(
         seed=seed,
         versions=environment()["versions"],
     )
-    return _kept(_Work(step, learner, taught_by, bound, context, lambda told: taught(step, network, told, held_loss(loss))), key, out)
+    with called(*_functions(loss)):
+        return _kept(_Work(step, learner, taught_by, bound, context, lambda told: taught(step, network, told, held_loss(loss))), key, out)
 
 
 def _check_given(out: Any, seed: Any, progress: Any) -> None:
@@ -165,6 +168,10 @@ def _identity(loss: Loss | None) -> list[str] | None:
     if loss is not None and not callable(loss):
         raise RecipeError(f"loss must be a function of (outputs, labels), got {type(loss).__name__}.")
     return None if loss is None else Task.own(loss, "loss", "lower").identity()
+
+
+def _functions(loss: Loss | None) -> tuple[Loss, ...]:
+    return () if loss is None else (loss,)
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,7 @@ class _Work:
 def _kept(work: _Work, key: str, out: str | Path | None) -> Fitted:
     """The work, done or answered from its folder."""
     folder = run_folder(out, work.network.name, key)
-    with last_good_beside(folder), claim(folder, key) as run:
+    with last_good_beside(folder), claim(folder, key) as run, called(*work.data.task.functions):
         if not run.finished:
             result, outcome = work.learn(replace(work.context, store=run.steps))
             _write(result.model, _record(work, result, outcome), work.step, run)

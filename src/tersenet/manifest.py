@@ -124,7 +124,8 @@ def _with_tokenizer(way: Preparation, folder: Path) -> Preparation:
 def entry(target: Target, folder: Path, compressed: Export, plain: Export, names: Path) -> FileEntry:
     """The manifest's entry for two exports in a run's folder."""
     stateful = compressed.stateful or plain.stateful
-    filled = {"file": compressed.path.relative_to(folder).as_posix(), "inputs": _example_inputs(compressed.inputs)}
+    file, count = compressed.path.relative_to(folder).as_posix(), len(compressed.outputs)
+    filled = {"file": file, "inputs": _example_inputs(compressed.inputs), "outputs": count}
     return FileEntry(
         path=compressed.path.relative_to(folder).as_posix(),
         float_path=plain.path.relative_to(folder).as_posix(),

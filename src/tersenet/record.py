@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tersenet.budget import Budget, Miss
-from tersenet.errors import InputError, OutputError
+from tersenet.errors import InputError, OutputError, unknown
 from tersenet.plain import fields_to_plain, from_plain
 from tersenet.step import Change
 from tersenet.store import write_file
@@ -340,6 +340,10 @@ class Report:
         return frame(self)
 
 
+class _NoArtifact(InputError, KeyError):
+    """A mapping answers so for what it does not hold."""
+
+
 class _Artifacts(Mapping[str, Artifact]):
     """Files by target, each loaded when first asked for."""
 
@@ -349,6 +353,8 @@ class _Artifacts(Mapping[str, Artifact]):
         self._loaded: dict[str, Artifact] = {}
 
     def __getitem__(self, target: str) -> Artifact:
+        if not isinstance(target, str) or target not in self._records:
+            raise _NoArtifact(unknown("artifact", target, self._records))
         if target not in self._loaded:
             record = self._records[target]
             if self._open is None:

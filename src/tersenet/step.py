@@ -144,7 +144,7 @@ class Options(type):
         except TypeError as error:
             raise RecipeError(f"{cls.__name__}({', '.join(signature.parameters)}) cannot be made from these options: {error}.") from error
         for name, value in bound.items():
-            if hasattr(type(value), "__array__") and value.ndim:  # before anything asks it whether it is true
+            if hasattr(type(value), "__array__") and getattr(value, "ndim", True):  # before anything asks it whether it is true
                 raise RecipeError(f"{cls.__name__}: {name} must be a plain value, got an array ({type(value).__name__}); give numbers or names.")
         return super().__call__(*given, **options)
 
@@ -196,8 +196,10 @@ class Step(metaclass=Options):
         """The step of this class that `to_json` wrote.
 
         Raises:
-            RecipeError: an unknown option (close matches named), or a value that does not pass `check`.
+            RecipeError: no mapping, an unknown option (close matches named), or a value that does not pass `check`.
         """
+        if not isinstance(record, Mapping):
+            raise RecipeError(f"the record of a step must be a mapping of options, got {type(record).__name__}.")
         options = {key: value for key, value in record.items() if key != "step"}
         known = [entry.name for entry in fields(cls)]
         for name in options:

@@ -57,7 +57,11 @@ def run_folder(out: str | Path | None, name: str, key: str) -> Path:
 
 def check_out(out: Any) -> None:
     """Raise OutputError where a run shall go to what is no path; None is the usual folder."""
-    if not isinstance(out, str | Path | None) or "\0" in str(out):
+    try:
+        fits = isinstance(out, str | Path | None) and b"\0" not in os.fsencode(out or "")
+    except UnicodeEncodeError:  # half of a character
+        fits = False
+    if not fits:
         raise OutputError(f"out must be the path of a folder, got {shortened(out)}.")
 
 

@@ -43,7 +43,7 @@ class ExportOptions:
     layout: str = ""
     batch: int = 1
     cpu: str = ""
-    format: Mapping[str, Any] = field(default_factory=dict)
+    format: Mapping[str, bool | str] = field(default_factory=dict)
     inside: bool = False
 
     def __post_init__(self) -> None:
@@ -164,7 +164,7 @@ class Target:
         times: whether this machine's time says anything about the target's.
         about: one line.
         runtime: what to install to run a file, with its least version.
-        example: lines of code that run a file; ``{file}``, ``{inputs}`` and ``{reset}`` are filled in.
+        example: lines of code that run a file; ``{file}``, ``{inputs}``, ``{outputs}`` (how many there are) and ``{reset}`` are filled in.
         reset: a line of code that sets the state of a file that keeps one to zero.
         capabilities: ``"module:function"`` that answers an instruction set with its `Capabilities`; needs no torch.
         format_options: names of the options that this format alone has (`ExportOptions.format`).

@@ -166,3 +166,27 @@ def test_a_loss_of_ones_own(folder: Path) -> None:
     fitted = tersenet.fit("small.py:small", data, Training(epochs=30, learning_rate=0.03), loss=loss)
     assert fitted.record["after"]["value"] > 0.8
     assert fitted.folder.parent == Path("runs")
+
+
+def test_what_judges_and_teaches_may_keep_its_history(folder: Path) -> None:
+    arrays = np.load("data.npz")
+    seen: list[float] = []
+    losses: list[float] = []
+
+    def hits(outputs: np.ndarray, labels: np.ndarray) -> float:
+        seen.append(float((outputs.argmax(1) == labels).mean()))
+        return seen[-1]
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        value = torch.nn.functional.cross_entropy(outputs, labels.long())
+        losses.append(float(value.detach()))
+        return value
+
+    parts = {part: (arrays["x"][place], arrays["y"][place]) for part, place in (("train", slice(240)), ("evaluation", slice(240, 480)))}
+    data = Data.from_arrays(**parts, task=tersenet.Task.own(hits, "hits", "higher", bounded=True))
+    first, again = (tersenet.fit("small.py:small", data, Training(epochs=1), loss=loss, out="fitted") for _ in range(2))
+    assert again.record == first.record
+    before = tersenet.compress(first.model, data, out="compressed")
+    judged = tersenet.evaluate("compressed/artifacts/onnxruntime/model.onnx", data)
+    assert judged["quality"]["value"] == before.records[0].quality.value
+    assert tersenet.compress(first.model, data, out="compressed").to_json() == before.to_json()

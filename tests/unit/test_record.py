@@ -8,7 +8,7 @@ import pytest
 
 from tersenet import record
 from tersenet.budget import Budget, Miss
-from tersenet.errors import InputError, OutputError
+from tersenet.errors import InputError, OutputError, TersenetError
 from tersenet.plain import from_plain, to_plain
 from tersenet.record import (
     Agreement,
@@ -171,8 +171,11 @@ def test_artifacts_are_loaded_when_first_asked_for(report: Report) -> None:
     assert whole.artifacts["litert"](1) == 2
     assert whole.artifacts["litert"](2) == 3
     assert opened == ["litert"]
-    with pytest.raises(KeyError):
-        whole.artifacts["nowhere"]
+    for name in ("nowhere", ["litert"]):
+        assert name not in whole.artifacts and whole.artifacts.get(name) is None  # type: ignore[comparison-overlap, call-overload]
+        with pytest.raises(TersenetError) as caught:
+            whole.artifacts[name]  # type: ignore[index]
+        assert str(caught.value) == f"unknown artifact {name!r}; known: litert."
     with pytest.raises(OutputError, match="record alone"):
         report.artifacts["litert"]
 

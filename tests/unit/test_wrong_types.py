@@ -29,6 +29,16 @@ def task(**options: Any) -> Task:
     return Task(**{"name": "own", "kind": "own", "metric": "m", "direction": "higher", "bounded": True, "function": len, **options})
 
 
+class Unspeakable:
+    """It says that it is an array, and does not say how it looks."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+    def __array__(self, *given: Any) -> np.ndarray:
+        raise RuntimeError
+
+
 NETWORK = torch.nn.Linear(3, 2)
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "settings' options": (lambda: Settings(options=3), "settings.options must be a JSON object, got int"),  # type: ignore[arg-type]
@@ -109,6 +119,14 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "a network takes arrays of numbers that torch knows",
     ),
     "a path of a page": (lambda: tersenet.load_keras("x" * 5000), "cannot be read: File name too long"),
+    "half a character of a folder": (lambda: tersenet.compress(NETWORK, "digits", out="\ud800"), "out must be the path of a folder, got '\\ud800'"),
+    "a step's record": (lambda: tersenet.Quantize.from_json("int8"), "the record of a step must be a mapping of options, got str"),  # type: ignore[arg-type]
+    "what says that it is an array": (lambda: tersenet.Prune(ratio=Unspeakable()), "ratio must be a plain value, got an array (Unspeakable)"),  # type: ignore[arg-type]
+    "what has no words": (lambda: tersenet.Budget(max_bytes=Unspeakable()), "64KiB or 4096, got Unspeakable"),  # type: ignore[arg-type]
+    "what has no words for a scale": (lambda: Preparation(scale=[Unspeakable()]), "scale must be a number, or one for each channel, got tuple"),  # type: ignore[arg-type]
+    "what has no words for a seed": (lambda: tersenet.fit(NETWORK, "digits", seed=Unspeakable()), "a seed must be a whole number"),  # type: ignore[arg-type]
+    "an option of one format": (lambda: ExportOptions(format={"qoperator": np.ones(2)}), "options of a file.format.qoperator must be"),  # type: ignore[dict-item]
+    "an endless crop": (lambda: tersenet.Training(augmentation=["crop:inf"]), "the number of crop must be a whole number, got inf"),  # type: ignore[arg-type]
     "an open axis": (lambda: loaded(dynamic={"input": {"a": "b"}}), "dynamic must name the open axes"),
 }
 
@@ -133,3 +151,6 @@ def test_a_page_that_is_given_for_a_name_is_not_repeated() -> None:
     with pytest.raises(TersenetError) as caught:
         task(direction="x" * 5000)
     assert len(str(caught.value)) < 400
+    with pytest.raises(TersenetError) as caught:
+        tersenet.load("x" * 50_000)
+    assert len(str(caught.value)) < 5000 and str(caught.value).endswith("File name too long.")

@@ -64,9 +64,9 @@ def assemble(
     if judged.kind == "classification":
         check_classes([(part, found.labels) for part, found in ready.items() if found.labels is not None])
     ready, left_out = _without_judges(ready) if published else (ready, [])
-    _check_disjoint(ready)
+    shared = check_disjoint(ready)
     ready, notes = _completed(ready, seed, published)
-    notes = left_out + notes
+    notes = left_out + shared + notes
     if "evaluation" in ready and ready["evaluation"].labels is None:
         judged = unlabelled(judged)
         notes.append(f"the evaluation part has no labels: the float network's own outputs are the judge ({judged.metric}, SQNR)")
@@ -111,7 +111,7 @@ def _without_judges(parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]
     Raises:
         DataError: that is most of it.
     """
-    if not {"train", "evaluation"} <= parts.keys() or not (count := _overlap(parts["train"], parts["evaluation"])):
+    if not {"train", "evaluation"} <= parts.keys() or not (count := _common(parts["train"], parts["evaluation"])) or _few(parts["evaluation"]):
         return parts, []
     train = parts["train"]
     if 2 * count > len(train):
@@ -120,22 +120,34 @@ def _without_judges(parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]
     return {**parts, "train": train[left]}, [f"{count} of {len(train)} train samples left out, for the evaluation part has them too"]
 
 
-def _check_disjoint(parts: Mapping[str, Part]) -> None:
-    """Raise DataError where what learns or chooses shares samples with what judges it."""
+def check_disjoint(parts: Mapping[str, Part]) -> list[str]:
+    """Hold apart what learns or chooses and what judges it.
+
+    Returns:
+        Notes on what a judge shares all the same, having a handful of different samples, which cannot but be in both.
+
+    Raises:
+        DataError: they share samples.
+    """
+    notes = []
     for judge, others in (("evaluation", ("train", "calibration", "selection")), ("selection", ("train", "calibration"))):
         for name in others:
-            common = _overlap(parts[name], parts[judge]) if name in parts and judge in parts else 0
+            common = _common(parts[name], parts[judge]) if name in parts and judge in parts else 0
+            found = f"{common} of {len(parts[name])} {name} samples overlap the {judge} part" if common else ""
+            if common and not _few(parts[judge]):
+                raise DataError(f"{found}; the parts must be disjoint, or the proof is a lie. Take them out of one of the two.")
             if common:
-                raise DataError(
-                    f"{common} of {len(parts[name])} {name} samples overlap the {judge} part; the parts must be disjoint, or the proof is a lie. "
-                    "Take them out of one of the two."
-                )
+                notes.append(f"{found}, which has less than {cuts.FEWEST} different samples")
+    return notes
 
 
-def _overlap(part: Part, judge: Part) -> int:
-    """How many samples of a part are in another; none where only a handful of different samples is possible, which cannot but be in both."""
-    common = int(cuts.also_in(part.inputs, judge.inputs).sum())
-    return common if common and cuts.different(judge.inputs) >= cuts.FEWEST else 0
+def _common(part: Part, judge: Part) -> int:
+    """How many samples of a part are in another."""
+    return int(cuts.also_in(part.inputs, judge.inputs).sum())
+
+
+def _few(judge: Part) -> bool:
+    return cuts.different(judge.inputs) < cuts.FEWEST
 
 
 def _fitted(name: str, part: Part, task: Task, class_names: Sequence[str]) -> Part:

@@ -13,6 +13,7 @@ from tersenet.errors import DataError
 from tersenet.tensors import TensorSpec
 
 KINDS = {"f": "fractions", "i": "whole numbers", "u": "whole numbers", "b": "true or false", "c": "complex numbers"}
+CHECKED = 256  # samples that are prepared at once to look at them
 SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 
 
@@ -54,7 +55,11 @@ def _check_dtype(preparation: Preparation, spec: TensorSpec) -> None:
 
 def _check_numbers(array: np.ndarray, spec: TensorSpec, target: np.dtype) -> None:
     """Raise DataError where the dtype that the network takes cannot hold the numbers."""
-    if target.kind not in "iuf" or not array.size or array.dtype == target or array.dtype.kind == "b":
+    if target.kind not in "iufb" or not array.size or array.dtype == target or array.dtype.kind == "b":
+        return
+    if target.kind == "b":
+        if not np.isin(array, (0, 1)).all():
+            raise DataError(f"the network's input {spec.name!r} takes bool, and the data reach from {array.min()} to {array.max()}; give 0 and 1.")
         return
     if target.kind in "iu" and array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise DataError(f"the network's input {spec.name!r} takes {spec.dtype}, the data are fractions of dtype {array.dtype}; give whole numbers.")
@@ -66,7 +71,12 @@ def _check_numbers(array: np.ndarray, spec: TensorSpec, target: np.dtype) -> Non
 def check_fit(preparation: Preparation, array: np.ndarray, spec: TensorSpec, part: str) -> None:
     """Raise DataError where a part's prepared samples do not have the shape that the network takes, or its numbers do not fit the dtype."""
     _check_no_texts(array, spec)
-    _check_numbers(array, spec, np.dtype(spec.dtype))
+    target = np.dtype(spec.dtype)
+    if preparation.counts and target.kind in "iub":  # what is made of the stored numbers must fit
+        for start in range(0, len(array), CHECKED):
+            preparation.apply(array[start : start + CHECKED])
+    else:
+        _check_numbers(array, spec, target)
     got = preparation.apply(array[:1]).shape[1:]
     if not _matches(got, spec.shape[1:]):
         raise DataError(f"the {part} part's samples have shape {got}, the network's input {spec.name!r} takes shape {_shown(spec)}.")

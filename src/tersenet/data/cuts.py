@@ -73,7 +73,7 @@ def _with_copies(index: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def also_in(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) whether each sample of `one` also occurs in `other`, byte for byte, whatever shape it has there.
+    """(n,) whether each sample of `one` also occurs in `other`, number for number, whatever shape it has there.
 
     Checksums find the candidates and their bytes decide, so that large parts cost one pass.
 
@@ -121,7 +121,7 @@ def repeats(inputs: Sequence[np.ndarray]) -> int:
 
 
 def first_copies(inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) for each sample the index of the first that equals it, byte for byte: its own where there is none."""
+    """(n,) for each sample the index of the first that equals it, number for number: its own where there is none."""
     sums = _checksums(inputs)
     first = np.arange(len(sums))
     values, counts = np.unique(sums, return_counts=True)
@@ -143,7 +143,10 @@ def _checksums(inputs: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _bytes(array: np.ndarray, index: int) -> bytes:
-    return str(array[index]).encode() if array.dtype.kind == "O" else array[index].tobytes()
+    """A sample's bytes; zeros have one sign."""
+    if array.dtype.kind == "O":
+        return str(array[index]).encode()
+    return (array[index] + array.dtype.type(0) if array.dtype.kind == "f" else array[index]).tobytes()
 
 
 def _row(inputs: Sequence[np.ndarray], index: int) -> bytes:

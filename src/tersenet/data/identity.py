@@ -129,6 +129,8 @@ def _called(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
 
 def _state(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     """What an object holds, in its attributes or in what it would be made of again."""
+    if value is np.random.mtrand._rand:  # numpy's own generator, which scipy's distributions hold: its state is another in every process
+        return
     slots = [name for kind in type(value).__mro__ for name in _names_of_slots(kind)]
     held = {**{name: getattr(value, name) for name in slots if hasattr(value, name)}, **getattr(value, "__dict__", {})}
     if held:
@@ -137,8 +139,8 @@ def _state(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
     made: Any = ()
     with suppress(Exception):  # what cannot be made again is known by its class alone
         made = copyreg.dispatch_table.get(type(value), lambda one: one.__reduce_ex__(4))(value)
-    if not isinstance(made, tuple):
-        made = (made,)
+    if not isinstance(made, tuple):  # the name of something global: of a function in C, of a dtype of torch's
+        made = ("", made)
     for item in made[1:]:  # arguments, state, and what is put into it one by one
         yield from _parts(list(item) if isinstance(item, Iterator) else item, seen)
 
@@ -162,10 +164,12 @@ def _in_library(name: str, file: str) -> bool:
 def _reached(function: FunctionType) -> Iterator[Any]:
     """What it closes over, globals that the code names, and what it names or imports of modules of the user's own."""
     names = _names(function.__code__)
-    for value in (*_closed_over(function), *(function.__globals__.get(name) for name in names)):
+    # Not what is loaded as an attribute: a global may have the same name and nothing to do with it.
+    loaded = _operands(function.__code__, "LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME")
+    for value in (*_closed_over(function), *(function.__globals__.get(name) for name in loaded)):
         yield value
         yield from _of_module(value, names)
-    for module in _imported(function.__code__):
+    for module in _operands(function.__code__, "IMPORT_NAME"):
         spec = None
         with suppress(Exception):  # it may not be there, or be another one when it is called
             spec = importlib.util.find_spec(module)
@@ -182,10 +186,10 @@ def _of_module(value: Any, names: Sequence[str]) -> Iterator[Any]:
                 yield from _of_module(inner, names)
 
 
-def _imported(code: CodeType) -> list[str]:
-    """Modules that the code, and the code within it, imports when it runs."""
-    own = [str(entry.argval) for entry in dis.get_instructions(code) if entry.opname == "IMPORT_NAME"]
-    return sorted({*own, *(name for constant in code.co_consts if isinstance(constant, CodeType) for name in _imported(constant))})
+def _operands(code: CodeType, *operations: str) -> list[str]:
+    """What operations of the code, and of the code within it, name: the globals that it loads, the modules that it imports."""
+    own = [str(entry.argval) for entry in dis.get_instructions(code) if entry.opname in operations]
+    return sorted({*own, *(name for constant in code.co_consts if isinstance(constant, CodeType) for name in _operands(constant, *operations))})
 
 
 def _closed_over(function: FunctionType) -> Iterator[Any]:
@@ -205,6 +209,6 @@ def _code(code: CodeType) -> Iterator[str]:
 
 
 def _names(code: CodeType) -> list[str]:
-    """Global names that the code and the code within it mention."""
+    """Names of globals and of attributes that the code and the code within it mention."""
     inner = (name for constant in code.co_consts if isinstance(constant, CodeType) for name in _names(constant))
     return sorted({*code.co_names, *inner})

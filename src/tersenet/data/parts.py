@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.data.answers import answers_of
-from tersenet.data.assembly import PARTS, Assembly, assemble
+from tersenet.data.assembly import PARTS, Assembly, assemble, check_disjoint
 from tersenet.data.binding import bound, check_fit
 from tersenet.data.given import check_whole
 from tersenet.data.identity import called
@@ -50,6 +50,7 @@ class Data:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    apart: bool = field(default=False, init=False)  # known to be disjoint: a pass over all samples less
 
     def __post_init__(self) -> None:
         for part, found in self.parts():
@@ -103,7 +104,9 @@ class Data:
     def of(cls, assembly: Assembly, name: str) -> Data:
         """Data from parts that were made to fit together."""
         parts: dict[str, Any] = dict(assembly.parts)
-        return cls(**parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
+        made = cls(**parts, task=assembly.task, name=name, class_names=assembly.class_names, notes=assembly.notes)
+        object.__setattr__(made, "apart", True)
+        return made
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.task.name}: {', '.join(f'{len(part)} {name}' for name, part in self.parts())})"
@@ -125,7 +128,7 @@ class Data:
             outputs: its outputs, where labels shall be checked against the number of classes.
 
         Raises:
-            DataError: shapes or dtypes do not fit (both are named), or a label has no class.
+            DataError: shapes or dtypes do not fit (both are named), a label has no class, or parts that somebody put together share samples.
         """
         for what, specs in (("inputs", inputs), ("outputs", outputs)):
             if not isinstance(specs, Sequence) or not all(isinstance(spec, TensorSpec) for spec in specs):
@@ -140,16 +143,20 @@ class Data:
         sample = next((part for part in named.values() if part), None)
         if sample is None:
             raise DataError("the data are empty; a network needs samples.")
+        if not self.apart:
+            check_disjoint({part: found for part, found in named.items() if found})
         image = self.task.name == "image-classification"
         preparation = tuple(bound(way, array, spec, image) for way, array, spec in zip(sample.preparation, sample.inputs, inputs, strict=True))
         for part, found in named.items():
             for way, array, spec in zip(preparation, found.inputs, inputs, strict=bool(found)):
                 check_fit(way, array, spec, part)
         self._check_labels(outputs)
-        made = self._with({part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
+        made = self.changed(**{part: replace(found, preparation=preparation) if found else found for part, found in named.items()})
         with called(*self.task.functions):
             answers = answers_of(self.task, (self.evaluation or self.selection).labels, outputs)
-        return replace(made, answers=answers, task=replace(self.task, layout=inputs[0].layout))
+        made = made.changed(answers=answers, task=replace(self.task, layout=inputs[0].layout))
+        object.__setattr__(made, "apart", True)
+        return made
 
     def _check_labels(self, outputs: Sequence[TensorSpec]) -> None:
         """Raise DataError where a label is beyond the classes of a network's one output (n, classes)."""
@@ -173,25 +180,27 @@ class Data:
 
     def without_evaluation(self) -> Data:
         """The same data as a step may see them."""
-        return self._with({"evaluation": Part()})
+        return self.changed(evaluation=Part())
 
     def limited(self, part: str, count: int, seed: int = 0) -> Data:
         """The same data with at most `count` samples in a part, chosen by the seed with each class's share."""
         check_known("part", part, PARTS, DataError)
         check_whole(seed, "a seed")
-        return self._with({part: getattr(self, part).take(count, seed)})
+        return self.changed(**{part: getattr(self, part).take(count, seed)})
 
-    def _with(self, parts: dict[str, Part]) -> Data:
-        changed: dict[str, Any] = dict(parts)
-        return replace(self, **changed)
+    def changed(self, **fields: Any) -> Data:
+        """The same data with other fields; of their parts, with the same samples, fewer of them, or each of them prepared."""
+        made = replace(self, **fields)
+        object.__setattr__(made, "apart", self.apart)
+        return made
 
     def noted(self, note: str) -> Data:
         """The same data with one more note for the report."""
-        return replace(self, notes=(*self.notes, note))
+        return self.changed(notes=(*self.notes, note))
 
     def renamed(self, name: str) -> Data:
         """The same data under another name."""
-        return replace(self, name=name)
+        return self.changed(name=name)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,10 +13,12 @@ from tersenet.data.given import as_array
 from tersenet.data.picture import Picture
 from tersenet.data.sound import Sound
 from tersenet.data.text import Text
-from tersenet.errors import DataError, check_known, unknown
+from tersenet.errors import DataError, check_known, shortened, unknown
 from tersenet.plain import check_fields, from_plain
 
 DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
+# By how much arithmetic in float32 may miss a whole number.
+ROUNDING = 1e-3
 # What was done before there were numbers: kind, as records name it -> its class.
 DECODERS = {"picture": Picture, "text": Text, "sound": Sound}
 
@@ -85,22 +87,37 @@ class Preparation:
                 comes out is not finite.
         """
         array = as_array(array, "what a preparation is applied to")
-        if not array.ndim or (array.dtype.kind not in "biuf" and (self.dtype or self._counts)):
+        if not array.ndim or (array.dtype.kind not in "biuf" and (self.dtype or self.counts)):
             raise DataError(f"a preparation takes an array (n, ...) of numbers, got {array.dtype} of shape {array.shape}.")
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 prepared = laid_out(self._normalized(array), self.stored, self.layout)
                 if self.shape:
                     prepared = self._reshaped(prepared)
-                return np.array(prepared, dtype=np.dtype(self.dtype) if self.dtype else prepared.dtype, order="C")
+                return np.array(self._whole(prepared), dtype=np.dtype(self.dtype) if self.dtype else prepared.dtype, order="C")
         except FloatingPointError as error:
-            ways = f"Preparation(scale={self.scale}, mean={self.mean}, std={self.std}, dtype={self.dtype!r})"
-            raise DataError(f"prepared samples must be finite numbers, and {ways} makes others of these ({error}); mend its numbers.") from error
+            raise DataError(f"prepared samples must be finite numbers, and {self._ways} makes others ({error}); mend its numbers.") from error
 
     @property
-    def _counts(self) -> bool:
+    def counts(self) -> bool:
         """Whether stored numbers change."""
         return self.scale not in (None, 1.0) or bool(self.mean or self.std)
+
+    @property
+    def _ways(self) -> str:
+        return f"Preparation(scale={self.scale}, mean={self.mean}, std={self.std}, dtype={self.dtype!r})"
+
+    def _whole(self, array: np.ndarray) -> np.ndarray:
+        """What a cast to whole numbers, or to true and false, keeps: it would cut fractions, and turn around what lies beyond the type."""
+        target = np.dtype(self.dtype or array.dtype)
+        if target.kind not in "iub" or array.dtype.kind != "f" or not array.size:
+            return array
+        low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+        whole = np.round(array)
+        if np.abs(array - whole).max() > ROUNDING or whole.min() < low or whole.max() > high:
+            made = f"{self._ways} makes {array.min():g} to {array.max():g} of these"
+            raise DataError(f"prepared samples must be whole numbers from {low} to {high} ({target}), and {made}; mend its numbers.")
+        return whole
 
     def _reshaped(self, array: np.ndarray) -> np.ndarray:
         if prod(array.shape[1:]) != prod(self.shape):
@@ -108,7 +125,7 @@ class Preparation:
         return array.reshape(len(array), *self.shape)
 
     def _normalized(self, array: np.ndarray) -> np.ndarray:
-        if not self._counts:
+        if not self.counts:
             return array
         scale = 1.0 if self.scale is None else self.scale
         if array.dtype == np.uint8:  # a table of the 256 results: as fast as a cast, and x / 255 to the last bit
@@ -156,7 +173,7 @@ def _numbers(value: Any, name: str) -> tuple[float, ...]:
     try:
         return tuple(float(entry) for entry in value) if isinstance(value, Sequence | np.ndarray) else (float(value),)
     except (TypeError, ValueError) as error:
-        raise DataError(f"a preparation's {name} must be a number, or one for each channel, got {value!r}.") from error
+        raise DataError(f"a preparation's {name} must be a number, or one for each channel, got {shortened(value)}.") from error
 
 
 def _decoder(record: Any) -> Picture | Text | Sound | None:

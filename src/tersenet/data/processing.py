@@ -60,7 +60,7 @@ class Processing:
             DataError: raw samples of a kind that cannot be prepared, or class names that are not the network's.
         """
         parts: dict[str, Any] = {name: self._prepared(part, specs) for name, part in data.parts() if part}
-        return self._labelled(replace(data, **parts))
+        return self._labelled(data.changed(**parts))
 
     def _prepared(self, part: Part, specs: Sequence[TensorSpec]) -> Part:
         if len(part.inputs) != 1 or part.preparation[0].decoded is not None:
@@ -87,14 +87,14 @@ class Processing:
         if not self.class_names or data.task.kind != "classification":
             return data
         if not data.class_names:
-            return replace(data, class_names=self.class_names)
+            return data.changed(class_names=self.class_names)
         order = self._order(data.class_names)
         if order is None:
             note = f"the network's classes have no names ({self.class_names[0]} ...): those of the data are taken in the order of their names"
             return data.noted(note)
         table = np.array(order, np.int64)
         parts: dict[str, Any] = {name: replace(part, labels=None if part.labels is None else table[part.labels]) for name, part in data.parts()}
-        return replace(data, **parts, class_names=self.class_names)
+        return data.changed(**parts, class_names=self.class_names)
 
     def _order(self, names: Sequence[str]) -> list[int] | None:
         """The network's number of each of the data's classes; None where the network has no names for them."""

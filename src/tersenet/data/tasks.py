@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tersenet.data.identity import identity_of
-from tersenet.errors import DataError, check_known, unknown
+from tersenet.errors import DataError, check_known, shortened, unknown
 from tersenet.plain import check_fields, check_text
 from tersenet.tensors import class_axis
 
@@ -66,7 +68,8 @@ class Task:
             raise DataError(f"a metric must be a function of (outputs, labels), got {type(function).__name__}.")
         if not isinstance(metric, str) or not isinstance(direction, str) or not isinstance(bounded, bool):
             raise DataError(
-                f"a metric has a name, a direction (higher, lower) and whether it is bounded, got {metric!r}, {direction!r}, {bounded!r}."
+                "a metric has a name, a direction (higher, lower) and whether it is bounded, "
+                f"got {shortened(metric)}, {shortened(direction)}, {shortened(bounded)}."
             )
         return cls("own", "own", metric, direction, bounded, function)
 
@@ -86,7 +89,8 @@ class Task:
             DataError: shapes do not fit, a label is out of range, or the metric is no number.
         """
         try:
-            value = float((self.function or self._mean)(outputs, labels))
+            with redirect_stdout(sys.stderr):  # what the user's code prints must not mix with a record on stdout
+                value = float((self.function or self._mean)(outputs, labels))
         except DataError:
             raise
         except Exception as error:  # a user's own metric may raise anything
@@ -99,7 +103,8 @@ class Task:
         """(n,) numbers whose mean is the metric, for a paired interval; None where it is not such a mean."""
         if same_class in self.functions:
             return same_class(outputs, labels, self.layout)
-        return None if self.per_sample is None else np.asarray(self.per_sample(outputs, labels), dtype=np.float64)
+        with redirect_stdout(sys.stderr):
+            return None if self.per_sample is None else np.asarray(self.per_sample(outputs, labels), dtype=np.float64)
 
     def _mean(self, outputs: Any, labels: Any) -> float:
         scores: Any = self.scores(outputs, labels)  # not None where there is no function

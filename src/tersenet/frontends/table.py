@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tersenet.errors import ModelError, check_readable
+from tersenet.errors import ModelError, check_readable, shortened
 from tersenet.frontend import Frontend, Reading
 from tersenet.frontends.python import is_reference, resolve
 from tersenet.frontends.roads import road
@@ -94,7 +94,7 @@ def load(
 def _check_given(weights: Any, trust: Any, name: Any, dynamic: Any, length: Any) -> None:
     """Refuse arguments of another type than `load` takes."""
     if not isinstance(trust, bool) or not isinstance(length, int):
-        raise ModelError(f"trust must be True or False, and length a whole number, got {trust!r} and {length!r}.")
+        raise ModelError(f"trust must be True or False, and length a whole number, got {shortened(trust)} and {shortened(length)}.")
     if not isinstance(weights, str | Path | None):
         raise ModelError(f"weights must be the path of a file, got {type(weights).__name__}.")
     if not isinstance(name, str | None):
@@ -102,7 +102,7 @@ def _check_given(weights: Any, trust: Any, name: Any, dynamic: Any, length: Any)
     check_text(name or "", "the name of a network", ModelError)
     axes = dynamic.values() if isinstance(dynamic, Mapping) else [] if dynamic is None else [dynamic]
     if not all(isinstance(found, Mapping) and all(isinstance(axis, int) for axis in found) for found in axes):
-        raise ModelError(f"dynamic must name the open axes of inputs, as {{'input': {{1: 'words'}}}}, got {dynamic!r}.")
+        raise ModelError(f"dynamic must name the open axes of inputs, as {{'input': {{1: 'words'}}}}, got {shortened(dynamic)}.")
 
 
 def _as_given(model: Model, reading: Reading) -> Model:

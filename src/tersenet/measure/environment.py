@@ -8,7 +8,7 @@ import resource
 import sys
 from typing import Any
 
-from tersenet.errors import InputError
+from tersenet.errors import InputError, shortened
 from tersenet.measure.cpu import cores, cpu, instruction_sets
 
 DISTRIBUTIONS = (
@@ -48,7 +48,7 @@ def check_conditions(threads: int, seed: int) -> None:
     """
     for what, value, low, high in (("threads", threads, 1, MOST_THREADS), ("a seed", seed, 0, 2**32 - 1)):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InputError(f"{what} must be a whole number from {low} to {high}, got {value!r}.")
+            raise InputError(f"{what} must be a whole number from {low} to {high}, got {shortened(value)}.")
 
 
 def environment(threads: int = 1) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tersenet.errors import RecipeError, unknown
+from tersenet.errors import RecipeError, shortened, unknown
 from tersenet.step import Step
 from tersenet.steps.distill import Distill
 from tersenet.steps.prune import Prune
@@ -26,7 +26,7 @@ def step_from_json(record: Any) -> Step:
         RecipeError: it is no mapping, names no step or an unknown one, or has an unknown option.
     """
     if not isinstance(record, Mapping) or not isinstance(record.get("step"), str):
-        raise RecipeError(f"a step of a recipe must be a mapping with the key 'step', got {record!r}.")
+        raise RecipeError(f"a step of a recipe must be a mapping with the key 'step', got {shortened(record)}.")
     if record["step"] not in STEPS:
         raise RecipeError(unknown("step", record["step"], STEPS))
     return STEPS[record["step"]].from_json(record)

@@ -80,7 +80,7 @@ TARGETS: Mapping[str, Target] = {
             "for index, array in enumerate(inputs.values()):\n"
             "    interpreter.set_input(array, index)\n"
             "interpreter.invoke()\n"
-            "output = interpreter.get_output(0)\n"
+            "outputs = [interpreter.get_output(index) for index in range({outputs})]\n"
         ),
     ),
     "executorch": Target(

@@ -157,7 +157,7 @@ def augmentation(entry: str) -> tuple[str, float]:
     except ValueError as error:
         raise RecipeError(f"an augmentation is a name, or name:number as in crop:4; got {entry!r}.") from error
     highest = 1.0 if name in ("flip", "shift") else math.inf
-    if not 0 <= value <= highest or (name == "crop" and value != int(value)):
+    if not 0 <= value <= highest or (name == "crop" and not value.is_integer()):
         allowed = "a share, 0 to 1" if highest == 1 else "a whole number" if name == "crop" else "0 or more"
         raise RecipeError(f"the number of {name} must be {allowed}, got {number}.")
     return name, value

@@ -1,6 +1,7 @@
 """A user's own metric is known by what it answers."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -88,3 +89,22 @@ def test_what_cannot_be_asked() -> None:
     assert answers_of(Task.own(accuracy, "own", "higher"), None, SPECS) == ()
     several = (*SPECS, TensorSpec("z", (None, None, 3), "float32"))
     assert told(lambda outputs, labels: float(outputs[1].shape[1]), np.zeros((60, 7)), several)[0] == "7"
+
+
+def talks(outputs: Any, labels: Any) -> float:
+    print("judging")
+    print("still judging", file=sys.stderr)
+    warnings.warn("a class has no samples", stacklevel=1)
+    return accuracy(outputs, labels)
+
+
+def test_what_a_metric_says_of_made_up_outputs_is_for_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    assert answers_of(Task.own(talks, "m", "higher"), LABELS, SPECS) == answers_of(Task.own(accuracy, "m", "higher"), LABELS, SPECS)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_metric_prints_does_not_mix_with_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"function": lambda outputs, labels: print("judging") or 1.0, "per_sample": lambda outputs, labels: print("judging") or np.ones(3)}
+    for name, function in said.items():
+        Task("own", "own", "m", "higher", True, **{name: function}).value(np.eye(3), np.arange(3))
+        assert capsys.readouterr() == ("", "judging\n")

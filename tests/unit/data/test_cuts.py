@@ -91,3 +91,9 @@ def test_equal_checksums_alone_do_not_count() -> None:
 def test_repeats_are_counted() -> None:
     x = np.array([[1, 2], [3, 4], [1, 2], [1, 2], [5, 6], [3, 4]])
     assert cuts.repeats([x]) == 3 and cuts.repeats([np.arange(6)[:, None]]) == 0
+
+
+def test_zeros_of_both_signs_are_one_number() -> None:
+    one, other = np.array([[0.0, 1.0]]), np.array([[-0.0, 1.0], [0.0, -1.0]])
+    assert cuts.also_in([other], [one]).tolist() == [True, False]
+    assert cuts.different([np.concatenate([one, other])]) == 2

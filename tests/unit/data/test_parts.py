@@ -1,5 +1,6 @@
 """Data from arrays: four disjoint parts, checked where they enter, bound to a network's inputs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,15 @@ def test_data_that_repeat_themselves_are_not_called_overlapping() -> None:
     x = np.random.default_rng(0).integers(0, 2, (200, 2)).astype(np.float32)  # four different samples in all
     data = Data.from_arrays(calibration=x[:50], evaluation=(x[50:], classes(150)))
     assert len(data.calibration) == 50
+    assert data.notes[0] == "50 of 50 calibration samples overlap the evaluation part, which has less than 5 different samples"
+
+
+def test_parts_that_somebody_puts_together_are_held_apart_too() -> None:
+    data = Data.from_arrays(evaluation=(samples(20, 1, 4, 4), classes(20)))
+    for together in (Data(calibration=data.evaluation, evaluation=data.evaluation), replace(data, calibration=data.evaluation).renamed("again")):
+        with pytest.raises(DataError, match="20 of 20 calibration samples overlap the evaluation part"):
+            together.bind([IMAGE])
+    assert Data(calibration=data.evaluation[:5], evaluation=data.evaluation[5:]).bind([IMAGE]).apart
 
 
 def test_labels_in_the_forms_that_people_have() -> None:

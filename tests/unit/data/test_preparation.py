@@ -112,3 +112,32 @@ def test_a_dtype_of_another_kind_than_the_networks_is_refused_and_a_width_is_not
 def test_a_shape_must_hold_the_samples() -> None:
     with pytest.raises(DataError, match="has 5 numbers"):
         Preparation(shape=(5,)).apply(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "way", "message"),
+    [
+        ("int64", Preparation(scale=0.5), "whole numbers from -9223372036854775808 to 9223372036854775807"),
+        ("uint8", Preparation(mean=128), "from 0 to 255 .uint8., and .* makes -128 to 127 of these"),
+        ("int8", Preparation(scale=1e6), "from -128 to 127 .int8."),
+        ("bool", Preparation(scale=0.3), "from 0 to 1 .bool."),
+    ],
+)
+def test_whole_numbers_are_neither_cut_nor_turned_around(dtype: str, way: Preparation, message: str) -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    with pytest.raises(DataError, match=message):
+        Data.from_arrays(calibration=pixels, preparation=way).bind([TensorSpec("x", (None, 4), dtype)])
+
+
+def test_pixels_for_a_network_of_int8() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    for way in (Preparation(mean=128), Preparation(scale=1 / 255, mean=128 / 255, std=1 / 255)):  # the second misses whole numbers by a hair
+        data = Data.from_arrays(calibration=pixels, preparation=way).bind([TensorSpec("x", (None, 4), "int8")])
+        assert data.calibration.arrays()[0].ravel().tolist() == list(range(-128, 128))
+
+
+def test_only_zeros_and_ones_are_true_and_false() -> None:
+    spec = TensorSpec("x", (None, 4), "bool")
+    assert Data.from_arrays(calibration=np.eye(4)).bind([spec]).calibration.arrays()[0].trace() == 4
+    with pytest.raises(DataError, match="takes bool, and the data reach from 0.0 to 0.5; give 0 and 1"):
+        Data.from_arrays(calibration=np.eye(4) / 2).bind([spec])

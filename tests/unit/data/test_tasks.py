@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import permutation
+from scipy.stats import norm
 
 from tersenet.data.identity import called
 from tersenet.data.parts import Data
@@ -193,8 +195,9 @@ def _closed(weight):
         (_closed(re.compile("a")), _closed(re.compile("b"))),
         (_closed(deque([1])), _closed(deque([2]))),
         (_closed((Refuses(), 1)), _closed((Refuses(), 2))),
+        (partial(helped, labels=min), partial(helped, labels=max)),
     ],
-    ids=["closure", "object", "method", "partial", "default", "range", "fraction", "number", "pattern", "deque", "beside what refuses"],
+    ids=["closure", "object", "method", "partial", "default", "range", "fraction", "number", "pattern", "deque", "beside what refuses", "in C"],
 )
 def test_metrics_over_other_values_are_others(one, other) -> None:
     identities = [Task.own(function, "shift", "higher").identity() for function in (one, other)]
@@ -204,6 +207,20 @@ def test_metrics_over_other_values_are_others(one, other) -> None:
 def test_both_functions_of_a_task_count() -> None:
     tasks = [Task("t", "own", "m", "higher", True, helped, per_sample=_closed(weight)) for weight in (1, 2)]
     assert tasks[0].identity() != tasks[1].identity()
+
+
+def test_a_global_that_is_called_as_an_attribute_is_none_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task.own(lambda outputs, labels: float((outputs.argmax(1) == labels).mean()), "hits", "higher")
+    before = task.identity()
+    monkeypatch.setitem(globals(), "mean", task.value(np.eye(3), np.arange(3)))
+    assert task.identity() == before
+
+
+def test_numpys_own_generator_is_the_same_in_every_process() -> None:
+    tasks = [Task.own(_closed(held), "m", "higher") for held in (permutation, norm, norm(0, 1))]
+    before = [task.identity() for task in tasks]
+    permutation(9)
+    assert [task.identity() for task in tasks] == before
 
 
 def test_a_logger_hides_nothing() -> None:

@@ -35,7 +35,7 @@ def test_rows_are_whole(target) -> None:
     assert target.about
     assert target.runtime
     for reset in {"", target.reset}:
-        text = target.example.format(file=f"model{target.extension}", inputs="inputs = {}\n", reset=reset)
+        text = target.example.format(file=f"model{target.extension}", inputs="inputs = {}\n", outputs=2, reset=reset)
         compile(text, target.name, "exec")
         assert f"model{target.extension}" in text and reset in text
 

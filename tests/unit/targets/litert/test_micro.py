@@ -16,6 +16,7 @@ from tersenet.data.parts import Data
 from tersenet.errors import ModelError, UnsupportedError
 from tersenet.frontends.table import load
 from tersenet.graph.simulate import simulate
+from tersenet.manifest import entry
 from tersenet.step import Context
 from tersenet.steps.quantize import Quantize
 from tersenet.target import Artifact, ExportOptions
@@ -27,6 +28,7 @@ from tersenet.formats.tflite import Graph, Operator, Tensor, read
 from tersenet.targets.litert.capabilities import LITERT, LITERT_MICRO, MICRO_OPERATORS
 from tersenet.targets.litert.micro import MicroExporter, refuse_missing
 from tersenet.targets.litert.micro_run import MicroRunner
+from tersenet.targets.table import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +180,28 @@ def test_tokens_are_taken_as_int32(tmp_path):
     assert export.inputs[0].dtype == "int32"
     result = Artifact(export.path, "litert-micro", MicroRunner().load(export.path), export.inputs, export.outputs)(tokens)
     assert np.abs(result - model(tokens)).max() < 0.05
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.one(x), self.other(x)
+
+
+def test_the_manifests_example_reads_every_output(tmp_path, monkeypatch):
+    model = load(Two().eval(), (torch.zeros(2, 4),))
+    calibration = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
+    quantized = Quantize().apply(model, Context((LITERT_MICRO,), Data.from_arrays(calibration=calibration))).model
+    export = MicroExporter().export(quantized, tmp_path / "model.tflite", ExportOptions())
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(entry(TARGETS["litert-micro"], tmp_path, export, export, tmp_path / "names.json").example, names)
+    expected = MicroRunner().load(export.path).run([np.zeros(export.inputs[0].shape, np.int8)])
+    assert [array.tolist() for array in names["outputs"]] == [array.tolist() for array in expected]
+    assert [array.shape for array in expected] == [port.shape for port in export.outputs] == [(1, 3), (1, 2)]
 
 
 def test_a_file_with_operators_that_it_lacks_is_refused(tmp_path):
