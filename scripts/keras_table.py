@@ -63,6 +63,9 @@ CHINESE: Mapping[str, str] = {
     "interpolation nearest or bilinear; others differ between the backends of Keras, or torch has none": (
         "插值限 nearest 或 bilinear；其他插值在 Keras 各后端之间不一致，或 torch 没有"
     ),
+    "as TensorFlow and JAX compute it; on torch Keras repeats edges where padding same is longer behind than before": (
+        "按 TensorFlow 和 JAX 的算法；在 torch 后端上，same 填充后边比前边长时 Keras 会重复边缘"
+    ),
     "from words to features alone": "仅限从词到特征的方向",
     "the kernel as training left it; later training does not normalize it again": "核保持训练结束时的样子；以后的训练不再对它归一化",
     # refusals

@@ -241,6 +241,20 @@ def translation(keras: Any) -> Made:
 
 
 @listed
+def masked_states(keras: Any) -> Made:
+    """Beside an initial state Keras 3 gives a layer no mask but one that it is called with; the mask travels on all the same."""
+    layers, ops = keras.layers, keras.ops
+    x = keras.Input((6, 3))
+    steps, *states = layers.LSTM(4, return_sequences=True, return_state=True)(layers.Masking()(x))
+    decoded = layers.LSTM(4, return_sequences=True)(steps, initial_state=states)
+    both = layers.Bidirectional(layers.GRU(4))(decoded, initial_state=states)
+    told = layers.LSTM(4)(steps, initial_state=states, mask=ops.any(ops.not_equal(x, 0.0), axis=-1))
+    sequence = floats(6, 3)
+    sequence[0, 3:], sequence[1, :2] = 0, 0
+    return keras.Model(x, [decoded, both, told, layers.GRU(3)(decoded)]), [sequence]
+
+
+@listed
 def frames(keras: Any) -> Made:
     layers = keras.layers
     x, line = keras.Input((3, 6, 6, 2)), keras.Input((3, 9, 2))

@@ -39,7 +39,18 @@ EXCUSED = {
     "preprocessing": {"training": "what it flips at random has no reference"},
     "any_length": dict.fromkeys(("litert", "executorch"), "its files have the length of the example"),
 }
-LONG = {"masked_reviews", "recurrent", "attention", "frames", "cells", "both_directions", "masked_attention", "volumes", "arithmetic"}
+LONG = {
+    "masked_reviews",
+    "masked_states",
+    "recurrent",
+    "attention",
+    "frames",
+    "cells",
+    "both_directions",
+    "masked_attention",
+    "volumes",
+    "arithmetic",
+}
 CASES = [
     pytest.param(name, ending, marks=[pytest.mark.slow] * (name in LONG)) for ending, names in ((".keras", MODELS), (".h5", OLDER)) for name in names
 ]

@@ -17,7 +17,7 @@ from tersenet.frontends.keras import operations, tensorflow_functions, wrapped
 from tersenet.frontends.keras.config import Call, Described, Network, Ref, leaves, mapped, network
 from tersenet.frontends.keras.layer import Convert, Layer, Shapes, Weights
 from tersenet.frontends.keras.layers.regularization import Noisy, watch
-from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks
+from tersenet.frontends.keras.network import KerasNetwork, Step, Value, accepted, references, takes_masks, takes_states
 from tersenet.frontends.keras.penalties import Kept, Probe, activity, kept
 from tersenet.frontends.keras.regularizers import Unknown, text
 from tersenet.frontends.keras.table import LAYERS, PASSES_MASK, REFUSED
@@ -52,8 +52,7 @@ class Builder:
     def __init__(self, custom: Mapping[str, Convert] | None = None, version: str = "", checked: bool = False) -> None:
         given = custom or {}
         self.custom = {name.rpartition(">")[2]: convert for name, convert in given.items()} | dict(given)
-        # Keras 3 takes the masks off what this layer attends to, and later layers see none.
-        self.unmasking = {"MultiHeadAttention"} if version.startswith("3") else set()
+        self.third = version.startswith("3")
         self.checked = checked
         self.notes: list[str] = []
         self.left: list[tuple[str, str]] = []  # regularizers and constraints that are not kept
@@ -244,9 +243,13 @@ class _Assembly:
             self.built.add_module(self.modules[layer.name], module)
         module = self.built.get_submodule(self.modules[layer.name])
         self._note_training(layer, call)
+        # Keras 3 gives a layer the mask of its input where no other tensor is given by a name of its own, as the initial state is; and it takes
+        # the masks off what MultiHeadAttention attends to, so that later layers see none.
+        masks = takes_masks(module) and not (self.builder.third and takes_states(module) and len(_given(call)) > 1)
+        unmasks = self.builder.third and layer.kind == "MultiHeadAttention"
         call = call if isinstance(module, KerasNetwork) else accepted(module, call, layer.name)
         passes = layer.kind in PASSES_MASK and not operations.is_operation(layer)
-        step = Step(self.modules[layer.name], layer.name, number, call, takes_masks(module), passes, layer.kind in self.builder.unmasking)
+        step = Step(self.modules[layer.name], layer.name, number, call, masks, passes, unmasks)
         for known in self.known:
             try:
                 known[layer.name, number] = self.builder.run(self.built, step, known)
@@ -274,6 +277,11 @@ class _Assembly:
             shapes.append(tuple(None if axis == 0 or len(set(each)) > 1 else int(each[0]) for axis, each in enumerate(sizes)))
             dtypes.append(tensors[0].dtype)
         return tuple(shapes), dtypes
+
+
+def _given(call: Call) -> list[Any]:
+    """The arguments of a call that are tensors or hold some, masks left out."""
+    return [argument for argument in (*call.args, *(given for key, given in call.kwargs.items() if key != "mask")) if leaves(argument)]
 
 
 def _check_policy(layer: Described) -> None:

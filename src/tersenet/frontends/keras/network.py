@@ -26,7 +26,7 @@ class Step:
         layer: the layer's name in the configuration.
         call: which call of the layer it is.
         given: what it is called with.
-        masks: the layer takes the masks of its inputs.
+        masks: the layer takes the masks of its inputs; else only one that it is called with.
         passes: the mask of its first input is that of its output.
         unmasks: what it is called with has no mask afterwards.
     """
@@ -82,7 +82,7 @@ class KerasNetwork(torch.nn.Module):
             mask = _tensors(explicit)
         arguments = [_tensors(argument) for argument in args]
         named = {key: _tensors(argument) for key, argument in kwargs.items()}
-        if step.masks:
+        if step.masks or (explicit is not None and takes_masks(module)):
             named["mask"] = mask
         results = module(*arguments, **named)
         results = list(results) if isinstance(results, tuple | list) else [results]
@@ -177,6 +177,11 @@ def accepted(module: torch.nn.Module, call: Call, name: str) -> Call:
 def takes_masks(module: torch.nn.Module) -> bool:
     """Whether a module's forward has an argument `mask`."""
     return "mask" in inspect.signature(module.forward).parameters
+
+
+def takes_states(module: torch.nn.Module) -> bool:
+    """Whether states may follow a module's input."""
+    return "states" in inspect.signature(module.forward).parameters
 
 
 def references(call: Call) -> list[Ref]:

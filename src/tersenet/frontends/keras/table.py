@@ -183,10 +183,12 @@ REFUSED: Mapping[str, str] = {
     "Wrapper": _BASE,
 }
 
+_EDGES = "as TensorFlow and JAX compute it; on torch Keras repeats edges where padding same is longer behind than before"
 _STEPS = "recurrent dropout is not kept for later training; each call starts from zeros where it was stateful"
 # Class -> with what options it is refused, or what of it is not kept.
 LIMITS: Mapping[str, str] = {
     "AlphaDropout": "not with noise_shape",
+    **dict.fromkeys(("AveragePooling1D", "AveragePooling2D", "AveragePooling3D"), _EDGES),
     "BatchNormalization": "not with renorm; the statistics of later training count masked steps too",
     "CategoryEncoding": "not with sparse; at most 1,000,000 classes",
     "Bidirectional": "of LSTM, GRU, SimpleRNN and RNN",
