@@ -129,7 +129,14 @@ def _learned(step: Distill, outcome: Outcome, teacher: Model, student: Model, me
 
 
 def _left(step: Distill, student: Model, outcome: Outcome, labelled: bool, has_loss: bool) -> Iterator[Change]:
-    if step.alpha and not (labelled and has_loss):
+    judged = bool(step.alpha and labelled and has_loss)
+    if step.alpha and not judged:
         why = "this task has no loss of its own, or several outputs" if labelled else "the train part has none"
         yield Change("the loss of labels", f"{why}; the teacher alone was learned from")
+    if not judged and not step.layers and set(step.inner) == {name for name, weight in step.weights.items() if weight}:
+        yield Change(
+            "layers behind those that were compared",
+            f"{', '.join(step.inner)} look inside alone and no labels were learned from, so that nothing taught what the network returns; "
+            "add the method soft",
+        )
     yield from left_behind(student, outcome)

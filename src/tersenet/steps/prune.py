@@ -136,12 +136,16 @@ class Prune(Step):
                 model, change = fine_tuned(model, context, self, self.training, part)
                 learned.append(change)
         stayed = {
-            group: self._why_stayed(group, context) for group, count in zip(start.groups, left, strict=True) if not count and ratios.get(group) != 0
+            group: self._why_stayed(group, ratios.get(group), context)
+            for group, count in zip(start.groups, left, strict=True)
+            if not count and ratios.get(group) != 0
         }
         return StepResult(model, (*_changes(start, left, found, gone), *learned), tuple(_skipped(start, ratios, stayed, self.shortcuts)))
 
-    def _why_stayed(self, group: Group, context: Context) -> str:
-        """Why a group that may lose channels has lost none."""
+    def _why_stayed(self, group: Group, ratio: float | None, context: Context) -> str:
+        """Why a group that may lose channels has lost none; `ratio` is its own, or None."""
+        if ratio is None and not (self.ratio or self.macs or self.parameters or self.max_drop):
+            return "no ratio was given for it"
         step = self._limits(context).step(group) * group.channels
         rounded = f"so few would leave that its {group.width * group.channels} channels, rounded to a multiple of {step}, are all that it has"
         return f"its channels matter more than others', or {rounded}" if self.scope == "global" else rounded

@@ -206,6 +206,11 @@ def _patterns(given: Any) -> tuple[str, ...]:
 
 def _check_numbers(entry: Quantize | Override) -> None:
     _check_name("weights", entry.weights, WEIGHTS)
+    if entry.activations in WEIGHTS and entry.activations not in ACTIVATIONS:
+        raise RecipeError(
+            f"activations must have 8 bits or 16, for kernels clip values at the ends of those grids and of no others; got {entry.activations}. "
+            f"Take int8, and weights={entry.activations} for fewer bits in the file."
+        )
     _check_name("activations", entry.activations, ACTIVATIONS)
     _check_name("granularity", entry.granularity, GRANULARITIES)
 

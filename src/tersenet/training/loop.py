@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tersenet.data.samples import Part
-from tersenet.errors import DataError, DivergedError, TersenetError
+from tersenet.errors import DataError, DivergedError, RecipeError, TersenetError
 from tersenet.graph.training import Statistics
 from tersenet.progress import Progress, silent
 from tersenet.store import write_file
@@ -123,11 +123,31 @@ def train(lesson: Lesson) -> Outcome:
 
     Raises:
         DivergedError: the loss became NaN or infinite; the network has the weights of the last epoch that was well.
-        DataError: no labelled samples to learn from, or fewer than one batch of a network whose batch is fixed.
+        DataError: no labelled samples to learn from, fewer than one batch of a network whose batch is fixed, fewer than two for each process, or
+            patience where nothing judges.
         RecipeError, MissingDependencyError: what the options ask for is not to be had here.
     """
+    if lesson.how.patience and lesson.judge is None:
+        raise DataError(
+            f"patience ({lesson.how.patience}) waits for a better metric on the selection part, and these data have none with labels; "
+            "give one (tersenet.Data.from_arrays(selection=...)), or leave patience out."
+        )
+    _check_shares(lesson)
     with _repeatable():
         return _together(lesson) if lesson.how.processes > 1 else Loop(lesson, machine_for(lesson.how)).run()
+
+
+def _check_shares(lesson: Lesson) -> None:
+    """Each process needs two samples of every batch: of one alone batch norm has no variance."""
+    processes, size = lesson.how.processes, lesson.how.batch_size
+    if processes == 1:
+        return
+    if lesson.batch:
+        raise RecipeError(f"a network that takes {lesson.batch} samples at once cannot share them among {processes} processes; take one.")
+    if size < 2 * processes:
+        raise RecipeError(f"{processes} processes need batches of at least {2 * processes} samples, two for each, got a batch_size of {size}.")
+    if len(lesson.part) < 2 * processes:
+        raise DataError(f"{processes} processes need at least {2 * processes} samples, two for each, and the train part has {len(lesson.part)}.")
 
 
 def _together(lesson: Lesson) -> Outcome:
@@ -262,12 +282,16 @@ class Loop:
             self._diverged(f"the loss became {value} in epoch {self.moment.epoch + 1}, step {self.moment.step % self.steps + 1}")
         return value
 
-    def _diverged(self, what: str) -> None:
+    def _diverged(self, what: str, advice: Sequence[str] = ()) -> None:
         _load(self.module, self.settled)
         how, best = self.how, self.best_epoch
-        advice = [f"a learning_rate below {how.learning_rate}"]
-        advice += ["clip_norm 1"] * (not how.clip_norm) + ["warmup_epochs 1"] * (not how.warmup_epochs)
-        advice += ["precision float32"] * (how.precision != "float32")
+        if not advice:
+            advice = [
+                f"a learning_rate below {how.learning_rate}",
+                *["clip_norm 1"] * (not how.clip_norm),
+                *["warmup_epochs 1"] * (not how.warmup_epochs),
+            ]
+            advice += ["precision float32"] * (how.precision != "float32")
         was = f"the network is left as it was after epoch {best}" if best else "the network is left as it was given"
         error = DivergedError(f"training needs finite numbers, and {what}; {was}. Try {' or '.join(advice)}.")
         error.model = self.module if best else None
@@ -278,8 +302,11 @@ class Loop:
         moment, judge = self.moment, self.lesson.judge
         self.average.after_epoch(moment.epoch)
         raw = _snapshot(self.module)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
+        if not all(map(_finite, self.module.parameters())):
             self._diverged(f"weights became NaN or infinite in epoch {moment.epoch + 1}")
+        spoilt = next((name for name, buffer in self.module.named_buffers() if not _finite(buffer) and _finite(self.settled.get(name, buffer))), "")
+        if spoilt:
+            self._diverged(f"the statistics {spoilt} became NaN or infinite in epoch {moment.epoch + 1}", ["batches of at least 2 samples"])
         if self.average:
             self.average.load()
             self._estimate_statistics()
@@ -389,21 +416,25 @@ class Loop:
 def _steps(part: Part, size: int, fixed: bool, processes: int) -> int:
     """Steps of one epoch.
 
-    Samples that fill no batch are left out where the batch is fixed or shared among processes, and a single one always: batch
-    norm makes nothing of it.
+    Samples that fill no batch are left out where the batch is fixed, and where they are fewer than two for each process: batch
+    norm makes nothing of one.
     """
     if not len(part):
         raise DataError("training needs samples, and the train part is empty.")
     whole, rest = divmod(len(part), size)
     if fixed and not whole:
         raise DataError(f"the network takes {size} samples at once, and the train part has {len(part)}.")
-    left = rest > 1 and rest >= processes and not fixed
+    left = rest >= 2 * processes and not fixed
     return max(whole + left, 1)
 
 
 def _share(chosen: np.ndarray, rank: int, processes: int) -> np.ndarray:
     """One process's part of a batch; all have as many."""
     return chosen if processes == 1 else chosen[: len(chosen) // processes * processes][rank::processes]
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 def _snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from networks import Function
 from tersenet.graph.dependencies import Dependencies, dependencies
+from tersenet.graph.shrink import shrink
 from tersenet.graph.trace import trace
 
 
@@ -71,6 +73,54 @@ def test_reasons_name_the_operator():
     for why, function in cases.items():
         analysis = found(Function(function, nn.Conv2d(3, 3, 1)), (2, 3, 4, 4))
         assert len(analysis.groups) == 1 and why in analysis.groups[0].why, (why, analysis.groups)
+
+
+# What can be written in two ways: (what the convolution makes, one spelling, the other, the channels that the last convolution reads).
+SPELLINGS = {
+    "glu": (16, lambda x: F.glu(x, 1), lambda x: x[:, :8] * x[:, 8:].sigmoid(), 8),
+    "repeat_interleave": (8, lambda x: x.repeat_interleave(2, 1), lambda x: torch.stack([x, x], 2).flatten(1, 2), 16),
+    "repeat_interleave of one": (8, lambda x: x + x.mean(1, keepdim=True).repeat_interleave(8, 1), lambda x: x + x.mean(1, keepdim=True), 8),
+    "view_as": (8, lambda x: x.flatten(2).softmax(-1).view_as(x), lambda x: x.flatten(2).softmax(-1).reshape(2, -1, 4, 4), 8),
+    "swapaxes": (8, lambda x: x.swapaxes(1, 3).relu().swapaxes(3, 1), lambda x: x.relu(), 8),
+    "swapdims": (8, lambda x: x.swapdims(1, -1).relu().swapdims(1, -1), lambda x: x.relu(), 8),
+    "movedim": (8, lambda x: x.movedim(1, -1).relu().movedim((1, -1), (2, 1)).mT, lambda x: x.relu().transpose(2, 3), 8),
+    "moveaxis": (8, lambda x: x.moveaxis(-1, 0).moveaxis(0, 3), lambda x: x, 8),
+    "tensor_split": (16, lambda x: torch.maximum(*x.tensor_split(2, 1)), lambda x: torch.maximum(*x.chunk(2, 1)), 8),
+    "broadcast_to": (8, lambda x: x + x.mean(1, keepdim=True).broadcast_to((2, 8, 4, 4)), lambda x: x + x.mean(1, keepdim=True), 8),
+    "hstack": (8, lambda x: torch.hstack([x, -x]), lambda x: torch.cat([x, -x], 1), 16),
+    "concatenate": (8, lambda x: torch.concatenate([x, -x], 1), lambda x: torch.cat([x, -x], 1), 16),
+    "two names": (8, lambda x: torch.multiply(torch.clip(x, 0, 6), torch.subtract(x, 1)), lambda x: F.relu6(x) * (x - 1), 8),
+    "two results": (8, lambda x: x - torch.var_mean(x, (2, 3), keepdim=True)[1], lambda x: x - x.mean((2, 3), keepdim=True), 8),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_what_can_leave_does_not_depend_on_the_spelling(name):
+    made, rare, plain, read = SPELLINGS[name]
+    first, last = nn.Conv2d(3, made, 1), nn.Conv2d(read, 2, 1)
+    x, pruned = torch.randn(2, 3, 4, 4), []
+    for function in (rare, plain):
+        module = Function(lambda first, last, x, function=function: last(function(first(x))), first, last).eval()
+        analysis = dependencies(trace(module, (torch.zeros(2, 3, 4, 4),)))
+        group = next(group for group in analysis.groups if "parts.0" in group.layers)
+        assert group.width == 8 and not group.why, group
+        pruned.append(shrink(analysis, group.units[::3])(x.numpy()))
+    np.testing.assert_allclose(pruned[0], pruned[1], atol=1e-6)
+
+
+def test_heads_that_share_keys_leave_together():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v, self.o = nn.Linear(5, 24), nn.Linear(5, 12), nn.Linear(5, 12), nn.Linear(24, 3)
+
+        def forward(self, x):
+            q, k, v = (linear(x).unflatten(-1, (-1, 4)).transpose(1, 2) for linear in (self.q, self.k, self.v))
+            k, v = (one.repeat_interleave(2, 1) for one in (k, v))
+            return self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    analysis = found(Shared(), (2, 6, 5))
+    assert widths(analysis) == {("q", "k", "v"): 3}
 
 
 def test_costs_are_those_of_the_network():

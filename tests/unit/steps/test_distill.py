@@ -48,6 +48,16 @@ def test_without_labels_the_teacher_alone_is_learned_from_and_judges() -> None:
     assert (votes[1] == votes[2]).mean() > (votes[0] == votes[2]).mean()
 
 
+def test_what_nothing_teaches_is_told() -> None:
+    told = "layers behind those that were compared"
+    alone, with_labels = Distill(method="features", alpha=0.0, training=Training(epochs=1)), Distill(method="features", training=Training(epochs=1))
+    assert [change.what for change in alone.apply(MODEL, context()).skipped] == [told]
+    assert with_labels.apply(MODEL, context()).skipped == ()
+    assert [change.what for change in with_labels.apply(MODEL, context(UNLABELLED)).skipped] == ["the loss of labels", told]
+    both = replace(alone, method=("features", "soft"))
+    assert both.apply(MODEL, context()).skipped == ()
+
+
 def test_a_network_that_was_pruned_learns_from_what_it_was() -> None:
     recipe = Recipe([Prune(ratio=0.5), Distill(training={"epochs": 1}), Quantize()])
     assert Recipe.from_json(recipe.to_json()) == recipe

@@ -132,6 +132,8 @@ def test_some_layers_have_their_own_ratio_or_keep_all():
     result = Prune(ratio=0.5, layers={"3": 0.25}, keep="0", multiple=1).apply(network(), Context())
     assert (width(result.model, "0"), width(result.model, "3")) == (32, 12)
     assert ("0", "it was asked to keep them") in [(entry.what, entry.why) for entry in result.skipped]
+    others = Prune(layers={"3": 0.25}, multiple=1).apply(network(), Context()).skipped
+    assert ("0", "no ratio was given for it") in [(entry.what, entry.why) for entry in others]
 
 
 class Residual(nn.Module):

@@ -287,6 +287,7 @@ def test_a_recipe_comes_back_from_json():
 
 BAD = {
     "weights": ({"weights": "int9"}, "int9"),
+    "narrow activations": ({"activations": "int4"}, "activations must have 8 bits or 16, .* got int4. Take int8, and weights=int4"),
     "ranges": ({"ranges": "minmaxx"}, "did you mean 'minmax'"),
     "estimator's number": ({"ranges": "percentile", "range_numbers": (("percentage", 9.0),)}, "percentage"),
     "group without size": ({"granularity": "per-group"}, "group_size"),

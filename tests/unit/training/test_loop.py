@@ -20,6 +20,7 @@ from tersenet.data.preparation import Preparation
 from tersenet.data.samples import Part
 from tersenet.data.tasks import ACCURACY
 from tersenet.errors import DataError, DivergedError, MissingDependencyError, RecipeError
+from tersenet.frontends.table import load
 from tersenet.graph.training import learned, trainable
 from tersenet.model import Model
 from tersenet.testing.networks import SmallConvolutional, samples, small_convolutional
@@ -308,7 +309,7 @@ def test_two_processes_learn_together() -> None:
         from tersenet.errors import DivergedError
 
         model, part = small_convolutional(), Part((samples({COUNT}, 1),), np.arange({COUNT}) % 5, preparation=(Preparation(),))
-        how = dict(epochs=3, batch_size=16, processes=2)
+        how = dict(epochs=8, batch_size=16, processes=2)
         module = trainable(model)
         outcome = train(Lesson(module, objective_for(ACCURACY), part, Training(**how), model.inputs))
         assert outcome.history[-1].loss < outcome.history[0].loss
@@ -321,6 +322,32 @@ def test_two_processes_learn_together() -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "the loss became" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "how, more, error, message",
+    [
+        ({"processes": 9, "batch_size": 16}, {}, RecipeError, "9 processes need batches of at least 18 samples, .* got a batch_size of 16"),
+        ({"processes": 2}, {"batch": 16}, RecipeError, "a network that takes 16 samples at once cannot share them among 2 processes"),
+        ({"processes": 30}, {}, DataError, "30 processes need at least 60 samples, two for each, and the train part has 50"),
+        ({"patience": 2}, {}, DataError, "patience .2. waits for a better metric on the selection part, and these data have none with labels"),
+    ],
+)
+def test_what_cannot_be_had_of_these_samples_is_refused(how: Any, more: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(lesson(Training(epochs=1, **how), **more))
+
+
+def test_processes_with_one_sample_each_take_no_step() -> None:
+    assert [loop._steps(PART, size, fixed=False, processes=2) for size in (47, 46)] == [1, 2]  # 3 samples are left, and 4
+
+
+def test_statistics_of_single_values_are_told() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 5)).eval()
+    network = trainable(load(module, (torch.zeros(2, 3, 8, 8),)))
+    with pytest.raises(DivergedError, match="2.running_var became NaN or infinite in epoch 1; .* Try batches of at least 2 samples."):
+        train(lesson(Training(epochs=1, batch_size=1), network))
+    assert all(bool(torch.isfinite(buffer).all()) for buffer in network.buffers())
 
 
 def test_the_file_that_is_gone_on_from_is_written_after_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

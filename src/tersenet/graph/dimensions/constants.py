@@ -104,6 +104,16 @@ def _repeat(cut: Cut) -> None:
     cut.rebind(**{name: times})
 
 
+def _repeat_interleave(cut: Cut) -> None:
+    dim = (cut.arguments.get("dim") or 0) % len(cut.source())
+    if not cut.touched(cut.result[dim]):  # type: ignore[arg-type]
+        return
+    if len(cut.source()[dim]) == 1:
+        cut.rebind(repeats=cut.kept(cut.result[dim]))  # type: ignore[arg-type]
+    if cut.arguments.get("output_size") is not None:
+        cut.rebind(output_size=None)
+
+
 def _split(cut: Cut) -> None:
     dim = cut.arguments["dim"] % len(cut.source())
     if cut.touched(cut.source()[dim]):
@@ -206,11 +216,12 @@ REWRITES: Mapping[str, Callable[[Cut], None]] = {
     "view": _shape("size"),
     "_unsafe_view": _shape("size"),
     "reshape": _shape("shape"),
-    "expand": _shape("size"),
+    **dict.fromkeys(("expand", "broadcast_to"), _shape("size")),
     **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _shape("size")),
     "unflatten": _unflatten,
     **dict.fromkeys(("repeat", "tile"), _repeat),
-    **dict.fromkeys(("split", "split_with_sizes", "chunk"), _split),
+    "repeat_interleave": _repeat_interleave,
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _split),
     **dict.fromkeys(("slice", "narrow"), _slice),
     "select": _select,
     "index_select": _index_select,

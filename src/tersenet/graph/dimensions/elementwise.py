@@ -22,7 +22,9 @@ def first(site: Site) -> Value:
 
 def reduced(site: Site) -> Value:
     """A sum, mean or extreme over axes; of channels too: those that leave are not counted any more."""
-    return _without(site, site.axes("self" if "self" in site.arguments else "input"), site.arguments.get("dim"))
+    kept = _without(site, site.axes("self" if "self" in site.arguments else "input"), site.arguments.get("dim"))
+    value = site.node.meta["val"]
+    return (kept,) * len(value) if isinstance(value, tuple | list) else kept
 
 
 def reduced_whole(site: Site) -> Value:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from tersenet.graph.dimensions.elementwise import without_rule
 from tersenet.graph.dimensions.reshape import merged, reshaped
 from tersenet.graph.dimensions.site import ONE, Axes, Axis, Fixed, Site, Value
 from tersenet.graph.walk import constant, is_constant
@@ -21,10 +22,29 @@ def permute(site: Site) -> Value:
 
 def transpose(site: Site) -> Value:
     """Two axes change places."""
-    axes = list(site.axes("self"))
-    first, second = site.arguments["dim0"], site.arguments["dim1"]
-    axes[first], axes[second] = axes[second], axes[first]
-    return tuple(axes)
+    first, second = (site.arguments[f"{name}{place}"] for name in ("dim", "axis") if f"{name}0" in site.arguments for place in (0, 1))
+    return _swapped(site.axes("self"), first, second)
+
+
+def last_two(site: Site) -> Value:
+    """``mT``: the last two axes change places."""
+    return _swapped(site.axes("self"), -2, -1)
+
+
+def _swapped(axes: Axes, first: int, second: int) -> Axes:
+    result = list(axes)
+    result[first], result[second] = result[second], result[first]
+    return tuple(result)
+
+
+def moved(site: Site) -> Value:
+    """``movedim``: some axes go to given places, the others keep their order."""
+    axes = site.axes("self")
+    ends = [given if isinstance(given, list | tuple) else [given] for given in (site.arguments["source"], site.arguments["destination"])]
+    sources, places = ([position % len(axes) for position in given] for given in ends)
+    others = iter(position for position in range(len(axes)) if position not in sources)
+    goes = dict(zip(places, sources, strict=True))
+    return tuple(axes[goes[place] if place in goes else next(others)] for place in range(len(axes)))
 
 
 def reversed_axes(site: Site) -> Value:
@@ -70,11 +90,39 @@ def repeat(site: Site) -> Value:
     return tuple(result)
 
 
+def repeat_interleave(site: Site) -> Value:
+    """Each index of an axis several times in a row."""
+    times, dim = site.arguments["repeats"], site.arguments.get("dim")
+    if not isinstance(times, int) or (dim is None and len(site.axes("self")) != 1):
+        return without_rule(site)
+    axes = list(site.axes("self"))
+    dim = (dim or 0) % len(axes)
+    axis, size = axes[dim], site.shape()[dim]
+    if len(axis) == 1:
+        axes[dim] = _widened(site, axis, size, times)
+    else:
+        axes[dim] = site.fixed(size, axis.why) if isinstance(axis, Fixed) else np.repeat(axis, times)
+    return tuple(axes)
+
+
+def glu(site: Site) -> Value:
+    """One half of an axis times the other's sigmoid: the halves are cut alike."""
+    axes = list(site.axes("self"))
+    dim = site.arguments["dim"] % len(axes)
+    half = len(axes[dim]) // 2
+    if half == 1:
+        site.pin(axes[dim], f"{site.node.name} takes it apart")
+    axes[dim] = site.tie(*(cut(axes[dim], start, start + half) for start in (0, half)))
+    if not isinstance(axes[dim], Fixed):
+        site.pieces.append(axes[dim])
+    return tuple(axes)
+
+
 def concatenate(site: Site) -> Value:
-    """Side by side along one axis; the others are tied."""
+    """Side by side along one axis (of ``hstack`` the second, or the only one); the others are tied."""
     operands = [site.axes(node) for node in site.arguments["tensors"]]
     operands = [axes for axes in operands if len(axes) != 1 or len(axes[0])]  # an empty vector joins anything
-    dim = site.arguments["dim"] % len(operands[0])
+    dim = site.arguments.get("dim", min(1, len(operands[0]) - 1)) % len(operands[0])
     result = [site.tie(*(axes[position] for axes in operands)) if position != dim else ONE for position in range(len(operands[0]))]
     parts = [axes[dim] for axes in operands]
     if all(isinstance(part, Fixed) for part in parts):

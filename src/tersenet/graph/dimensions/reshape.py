@@ -15,6 +15,11 @@ def reshape(site: Site) -> Value:
     return reshaped(site, site.axes(site.node.args[0]), site.shape())
 
 
+def reshape_as(site: Site) -> Value:
+    """``view_as``, ``reshape_as``: the shape is another tensor's, whose axes are cut alike."""
+    return site.broadcast(reshaped(site, site.axes("self"), site.shape()), site.axes("other"))
+
+
 def reshaped(site: Site, source: Axes, shape: Sequence[int]) -> Axes:
     """The axes of a value read anew in another shape."""
     result: list[Axis] = []
