@@ -205,7 +205,8 @@ def test_support_vectors(tmp_path: Path, kernel: str) -> None:
 
 @pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
 def test_rows_are_normalized(tmp_path: Path, norm: str) -> None:
-    same(tmp_path, "Normalizer", [SAMPLES], [TensorProto.FLOAT], norm=norm)
+    rows = np.concatenate([SAMPLES, SAMPLES - 3, -SAMPLES, [[0, 0, 0, 0], [0, -2, 0, -1]]]).astype(np.float32)
+    same(tmp_path, "Normalizer", [rows], [TensorProto.FLOAT], norm=norm)
 
 
 def test_tables_are_prepared(tmp_path: Path) -> None:

@@ -122,9 +122,10 @@ def scaler(node: Node, data: torch.Tensor) -> torch.Tensor:
 
 def normalizer(node: Node, data: torch.Tensor) -> torch.Tensor:
     data, kind = data.float(), node.get("norm", "MAX")
-    if kind == "MAX":
-        divisor = data.abs().amax(-1, keepdim=True)
-    elif kind == "L1":
+    if kind == "MAX":  # the largest value, not the largest magnitude: by the specification, and by onnxruntime; rows without one stay
+        divisor = data.amax(-1, keepdim=True)
+        return data / torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+    if kind == "L1":
         divisor = data.abs().sum(-1, keepdim=True)
     elif kind == "L2":
         divisor = data.square().sum(-1, keepdim=True).sqrt()
