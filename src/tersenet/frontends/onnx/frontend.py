@@ -23,7 +23,7 @@ from tersenet.frontends.onnx.network import Network
 from tersenet.frontends.onnx.program import Builder, Program
 from tersenet.frontends.onnx.recurrent import spell_recurrent
 from tersenet.frontends.onnx.tensors import Constant, Folder
-from tersenet.frontends.onnx.wire import TORN, without_tensors
+from tersenet.frontends.onnx.wire import TORN, Cut, without_tensors
 from tersenet.graph.grids import with_grids
 from tersenet.graph.signature import unique
 from tersenet.graph.tidy import attribute_name, identifier
@@ -58,10 +58,9 @@ def _read(source: Path, reading: Reading) -> Model:
     given = given_inputs(proto, reading.example_inputs)
     builder = Builder(proto, raw, Folder(source.parent))
     program = builder.build(declared_inputs(proto))
-    for view in raw:
-        if view is not None:
-            release(view)  # what lay askew was copied
-            break
+    for view in raw.views():
+        release(view)  # what lay askew was copied
+        break
     del proto, raw, builder
     _check_opset(program)
     fix_inputs(program, given)
@@ -77,7 +76,7 @@ def _read(source: Path, reading: Reading) -> Model:
         raise ModelError("the network takes no tensor.")
     tensors, axes, fixed = examples(program, given, reading.dynamic)
     names = unique([identifier(name) for name in program.results])
-    network = Network(program, names, fixed)
+    network = Network(program, names, fixed).eval()  # it runs too, and what trains would move the statistics of batch norm
     for constant in program.constants:
         program.constants[constant] = Constant(torch.empty(0))  # the module holds them now
     model = _traced(network, tensors, axes, reading.name or source.stem)
@@ -92,7 +91,7 @@ def _read(source: Path, reading: Reading) -> Model:
     )
 
 
-def _parsed(source: Path) -> tuple[Any, Sequence[memoryview | None]]:
+def _parsed(source: Path) -> tuple[Any, Cut]:
     """The message without its large tensors, and the bytes of these."""
     try:
         import onnx

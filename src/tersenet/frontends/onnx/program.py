@@ -10,6 +10,7 @@ from tersenet.errors import ModelError
 from tersenet.frontends.onnx.node import Node
 from tersenet.frontends.onnx.tensors import Constant, Folder, constant
 from tersenet.frontends.onnx.unroll import Turns, loop, loop_turns, scan, scan_length
+from tersenet.frontends.onnx.wire import Cut
 
 MOST_OPERATIONS = 200_000
 FIRST_SCAN = 9  # the opset from which a Scan has no batch of its own
@@ -77,16 +78,17 @@ class Builder:
 
     Args:
         model: parsed.
-        raw: bytes of the initializers that were cut out before it was parsed.
+        raw: bytes of tensors that were cut out before it was parsed.
         folder: where external data may lie.
     """
 
-    def __init__(self, model: Any, raw: Sequence[memoryview | None], folder: Folder) -> None:
+    def __init__(self, model: Any, raw: Cut, folder: Folder) -> None:
         self.model = model
         self.raw = raw
         self.folder = folder
         self.constants: dict[str, Constant] = {}
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}  # the last number that was given to a name: a function may be opened thousands of times
         self.functions = {(function.domain, function.name, function.overload): function for function in model.functions}
         self.count = 0
 
@@ -100,15 +102,16 @@ class Builder:
 
     def _fresh(self, name: str) -> str:
         """The name, or one like it where another block has it already."""
-        made, number = name, 1
+        made, number = name, self.numbers.get(name, 1)
         while made in self.taken:
             number += 1
             made = f"{name}_{number}"
         self.taken.add(made)
+        self.numbers[name] = number
         return made
 
     def _graph(self, graph: Any, scope: dict[str, str], opsets: Mapping[str, int], depth: int) -> Block:
-        cut = self.raw if depth == 0 else [None] * len(graph.initializer)
+        cut = self.raw.initializers if depth == 0 else [None] * len(graph.initializer)
         if graph.sparse_initializer:
             raise ModelError("the file holds sparse tensors; store them in full.")
         for tensor, raw in zip(graph.initializer, cut, strict=True):
@@ -143,7 +146,8 @@ class Builder:
                 return written
         inner = attributes if proto.op_type == "If" else {}  # what lies in other loops is not read: they are refused
         branches = {name: self._graph(value.g, dict(scope), opsets, depth + 1) for name, value in inner.items() if value.type == 5}
-        plain = {name: self._attribute(value) for name, value in attributes.items() if value.type not in (5, 13)}
+        raw = self.raw.constants.get(proto.output[0]) if depth == 0 and len(proto.output) == 1 else None
+        plain = {name: self._attribute(value, raw) for name, value in attributes.items() if value.type not in (5, 13)}
         if proto.op_type != "Constant":
             plain = {name: _as_array(value) for name, value in plain.items()}
         outputs = tuple(self._fresh(name) if name else "" for name in proto.output)
@@ -229,9 +233,9 @@ class Builder:
         dtype = torch.float32 if name.startswith("value_float") else torch.int64
         return Constant(torch.tensor(value, dtype=dtype), str(dtype).removeprefix("torch."))
 
-    def _attribute(self, proto: Any) -> Any:
+    def _attribute(self, proto: Any, raw: memoryview | None = None) -> Any:
         if proto.type == 4:
-            return constant(proto.t, self.folder)
+            return constant(proto.t, self.folder, raw)
         if proto.type not in _PLAIN:
             raise ModelError(f"the attribute {proto.name} is of type {proto.type}, which no network here computes with.")
         value = getattr(proto, _PLAIN[proto.type])

@@ -7,50 +7,90 @@ Format: protobuf.dev, "Encoding"; field numbers: onnx.proto.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tersenet.errors import ModelError
 
-MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW = 7, 5, 9
+MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, TENSOR_RAW = 7, 1, 5, 9
+NODE_OUTPUT, NODE_ATTRIBUTE, ATTRIBUTE_TENSOR = 2, 5, 5
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 SMALL = 1024  # bytes that are not worth cutting out
 TORN = "it is not an ONNX file, or is torn: its bytes do not hold together"
 
 
-def without_tensors(data: memoryview) -> tuple[bytes, list[memoryview | None]]:
-    """The file without the bytes of its large initializers, and these, in the order of ``graph.initializer``; None for one left in.
+@dataclass(frozen=True)
+class Cut:
+    """Bytes of tensors that were cut out.
+
+    Args:
+        initializers: in the order of ``graph.initializer``; None for one left in.
+        constants: of nodes that hold a tensor (Constant), by the name of the node's output.
+    """
+
+    initializers: list[memoryview | None] = field(default_factory=list)
+    constants: dict[str, memoryview] = field(default_factory=dict)
+
+    def views(self) -> Iterator[memoryview]:
+        yield from (view for view in (*self.initializers, *self.constants.values()) if view is not None)
+
+
+def without_tensors(data: memoryview) -> tuple[bytes, Cut]:
+    """The file without the bytes of the large tensors of its outermost graph, and these.
 
     Raises:
         ModelError: the bytes are no protocol buffer.
     """
     rest: list[bytes] = []
-    cut: list[memoryview | None] = []
-    for field, whole, content in _fields(data):
-        rest.append(_tagged(field, _graph(content, cut)) if field == MODEL_GRAPH and content is not None else bytes(whole))
+    cut = Cut()
+    for number, whole, content in _fields(data):
+        rest.append(_tagged(number, _graph(content, cut)) if number == MODEL_GRAPH and content is not None else bytes(whole))
     return b"".join(rest), cut
 
 
-def _graph(data: memoryview, cut: list[memoryview | None]) -> bytes:
+def _graph(data: memoryview, cut: Cut) -> bytes:
     rest: list[bytes] = []
-    for field, whole, content in _fields(data):
-        if field == GRAPH_INITIALIZER and content is not None:
-            whole = memoryview(_tagged(field, _tensor(content, cut)))
+    for number, whole, content in _fields(data):
+        if number == GRAPH_INITIALIZER and content is not None:
+            left, raw = _tensor(content)
+            cut.initializers.append(raw)
+            whole = memoryview(_tagged(number, left))
+        elif number == GRAPH_NODE and content is not None and len(content) >= SMALL:
+            whole = memoryview(_tagged(number, _node(content, cut)))
         rest.append(bytes(whole))
     return b"".join(rest)
 
 
-def _tensor(data: memoryview, cut: list[memoryview | None]) -> bytes:
-    if len(data) < SMALL:
-        cut.append(None)
+def _node(data: memoryview, cut: Cut) -> bytes:
+    """A node of one output and one large attribute, as a Constant is; others are left whole."""
+    fields = list(_fields(data))
+    outputs = [bytes(content) for number, _, content in fields if number == NODE_OUTPUT and content is not None]
+    attributes = [content for number, _, content in fields if number == NODE_ATTRIBUTE and content is not None]
+    if len(outputs) != 1 or len(attributes) != 1:
         return bytes(data)
+    inside: list[bytes] = []
+    found: list[memoryview] = []
+    for number, whole, content in _fields(attributes[0]):
+        left, raw = _tensor(content) if number == ATTRIBUTE_TENSOR and content is not None else (b"", None)
+        found += [] if raw is None else [raw]
+        inside.append(bytes(whole) if raw is None else _tagged(number, left))
+    if len(found) != 1:
+        return bytes(data)
+    cut.constants[outputs[0].decode("utf-8", "replace")] = found[0]
+    return b"".join(_tagged(number, b"".join(inside)) if number == NODE_ATTRIBUTE else bytes(whole) for number, whole, _ in fields)
+
+
+def _tensor(data: memoryview) -> tuple[bytes, memoryview | None]:
+    """A tensor without its bytes, and these; None where they are few."""
+    if len(data) < SMALL:
+        return bytes(data), None
     rest: list[bytes] = []
     raw: memoryview | None = None
-    for field, whole, content in _fields(data):
-        if field == TENSOR_RAW and content is not None:
+    for number, whole, content in _fields(data):
+        if number == TENSOR_RAW and content is not None:
             raw = content
         else:
             rest.append(bytes(whole))
-    cut.append(raw)
-    return b"".join(rest)
+    return b"".join(rest), raw
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview | None]]:

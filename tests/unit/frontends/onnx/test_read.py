@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import tersenet
 from tersenet.errors import ModelError, TersenetError
 from tersenet.frontends.onnx.frontend import NEWEST, OLDEST
 from tersenet.frontends.onnx.table import CUSTOM
+from tersenet.frontends.onnx.wire import without_tensors
 
 
 def saved(
@@ -163,6 +165,25 @@ def test_a_batch_that_samples_share_stays_as_it_is_and_the_reason_is_given(tmp_p
     np.testing.assert_allclose(model(X[:2]), X[:2] - X[:2].mean(0), atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_statistics_of_batch_norm_are_those_of_the_file_where_a_batch_is_written_into_it(batch: int, tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).uniform(0.5, 2, (4, 4)).astype(np.float32)
+    held = dict(zip(("scale", "shift", "mean", "spread"), drawn, strict=True))
+    node = helper.make_node("BatchNormalization", ["x", *held], ["y"], name="norm")
+    model = tersenet.load(saved(tmp_path / "a.onnx", [node], held, shape=(batch, 4)))
+    assert not model.fixed_batch and model.inputs[0].shape == (None, 4)
+    wanted = (X - held["mean"]) / np.sqrt(held["spread"] + 1e-5) * held["scale"] + held["shift"]
+    np.testing.assert_allclose(model(X), wanted, atol=1e-5)
+
+
+def test_a_constant_of_a_node_is_left_where_it_lies_too(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHT)), PRODUCT]
+    path = saved(tmp_path / "a.onnx", nodes)
+    left, cut = without_tensors(memoryview(path.read_bytes()))
+    assert len(left) < 300 and cut.constants["w"] == WEIGHT.tobytes() and list(cut.views()) == [WEIGHT.tobytes()]
+    np.testing.assert_allclose(tersenet.load(path)(X), X @ WEIGHT, atol=1e-5)
+
+
 def branch(name: str, kind: str) -> onnx.GraphProto:
     """A branch of one operator on what lies outside."""
     return helper.make_graph([helper.make_node(kind, ["x"], [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
@@ -177,6 +198,18 @@ def test_a_branch_that_sizes_choose_is_taken_and_one_that_data_choose_is_named(t
     path = saved(tmp_path / "b.onnx", [*data, helper.make_node("If", ["c"], ["y"], name="choice", **both)], {"zero": np.array(0, np.float32)})
     with pytest.raises(ModelError, match=r"choice \(If\) branches on numbers in the data"):
         tersenet.load(path)
+
+
+def test_functions_that_call_one_another_twice_and_twice_again_are_refused_in_seconds(tmp_path: Path) -> None:
+    made = [helper.make_function("my", "F0", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)])]
+    for number in range(1, 39):
+        calls = [helper.make_node(f"F{number - 1}", [one], [other], domain="my") for one, other in (("a", "t"), ("t", "b"))]
+        made.append(helper.make_function("my", f"F{number}", ["a"], ["b"], calls, [helper.make_opsetid("my", 1)]))
+    path = saved(tmp_path / "a.onnx", [helper.make_node("F38", ["x"], ["y"], domain="my")], functions=made)
+    start = time.process_time()
+    with pytest.raises(ModelError, match="more than 200000 operators"):
+        tersenet.load(path)
+    assert time.process_time() - start < 30  # names were numbered from 1 each time: minutes
 
 
 def test_functions_of_the_file_are_opened(tmp_path: Path) -> None:
