@@ -64,6 +64,8 @@ def kept(layer: Layer, module: nn.Module, probe: Probe | None) -> Kept:
         role = key.removesuffix(ending)
         if ending and held is not None and role not in _NAMES:
             found.left.append((ending, f"{layer.name} ({role}: {text(held)}): no variable is known by this name"))
+    if any(_asked(layer)):  # shapes are all that is needed from here on: every array of a large file is read once more, not for each question
+        layer = replace(layer, weights=_filled(layer.weights, {}))
     for setting in _settings(layer):
         try:
             if probe is None:
@@ -142,13 +144,20 @@ class _Setting:
 
 
 def _settings(layer: Layer) -> Iterator[_Setting]:
+    for asked in _asked(layer):
+        places = tuple((path, number) for path, number in asked.places if number < len(_at(layer.weights, path).own))
+        if places:
+            yield replace(asked, places=places)
+
+
+def _asked(layer: Layer) -> Iterator[_Setting]:
+    """By the configuration alone: no variable is read for it."""
     for config, paths in _owners(layer):
         for role, number in _roles(layer.kind, config):
             for ending in _ENDINGS:
                 held = config.get(f"{role}{ending}")
-                places = tuple((path, number) for path in paths if number < len(_at(layer.weights, path).own))
-                if held is not None and places:
-                    yield _Setting(role, ending, held, places)
+                if held is not None:
+                    yield _Setting(role, ending, held, tuple((path, number) for path in paths))
 
 
 def _owners(layer: Layer) -> Iterator[tuple[Mapping[str, Any], list[tuple[str, ...]]]]:

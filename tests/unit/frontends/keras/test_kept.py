@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import tersenet
 from tersenet.annotations import Constraint, Noise, Penalty
 from tersenet.errors import ModelError
+from tersenet.frontends.keras.hdf5 import Group
 from tersenet.frontends.keras.penalties import notes
 from tersenet.graph.training import trainable
 
@@ -182,3 +184,16 @@ def test_frozen_layers_are_named_and_bring_nothing(tmp_path: Path) -> None:
     model = tersenet.load(archive(tmp_path / "net.keras", [frozen], HELD))
     assert not model.annotations.penalties
     assert model.provenance["notes"] == ["layers that the source does not train (trainable=False) learn here with the others: dense"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_each_array_is_read_a_few_times_however_much_is_asked_of_it(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = [np.ones((4, 8), np.float32), np.ones((2, 8), np.float32), np.ones(8, np.float32)]
+    inner = {f"{role}_regularizer": {"class_name": "L2", "config": {"l2": 0.01}} for role in ("kernel", "recurrent", "bias")} if kept else {}
+    layers = [layer("Reshape", "reshape", target_shape=[1, 4]), layer("LSTM", "lstm", units=2, **inner)]
+    path = archive(tmp_path / "net.keras", layers, {"layers/lstm/cell": cell})
+    read: Counter[str] = Counter()
+    array = Group.array
+    monkeypatch.setattr(Group, "array", lambda group, name: read.update([name]) or array(group, name))
+    assert len(tersenet.load(path).annotations.penalties) == (2 if kept else 0)  # torch has two biases where Keras has one
+    assert set(read) == {"0", "1", "2"} and max(read.values()) <= 1 + kept  # a file of which more than four times its size is read is refused
