@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from tersenet.errors import ModelError
+
+_PART = 1 << 20  # bytes that are read together
+Content = TypeVar("Content", bytes, bytearray)
 
 
 class Archive:
@@ -51,12 +54,27 @@ class Archive:
         Raises:
             ModelError: there is no such entry, or it is damaged.
         """
+        return self._read(name, self._zip.read)
+
+    def _read(self, name: str, how: Callable[[zipfile.ZipInfo], Content]) -> Content:
         if name not in self._names:
             raise ModelError(f"{self.path} has no entry {name}; it is damaged, or was not written by torch.export.save.")
         try:
-            return self._zip.read(self._names[name])
+            return how(self._names[name])
         except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
             raise ModelError(f"{self.path} is damaged: its entry {name} cannot be read ({error}).") from error
+
+    def buffer(self, name: str) -> bytearray:
+        """The same in memory that may be written to, so that tensors can lie there without another copy."""
+        return self._read(name, self._filled)
+
+    def _filled(self, info: zipfile.ZipInfo) -> bytearray:
+        content, place = bytearray(info.file_size), 0
+        with self._zip.open(info) as stream:
+            while part := stream.read(_PART):
+                content[place : place + len(part)] = part
+                place += len(part)
+        return content
 
     def json(self, name: str) -> Any:
         try:

@@ -137,11 +137,14 @@ def _tensor(archive: Archive, folder: str, meta: Mapping[str, Any]) -> torch.Ten
         raise ModelError(f"the tensor {meta['path_name']} has sizes {sizes} and strides {strides}")
     if 0 in sizes:
         return torch.empty(sizes, dtype=dtype)
-    raw = archive.read(folder + meta["path_name"])
+    raw = archive.buffer(folder + meta["path_name"])
     needed = (offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) + 1) * dtype.itemsize
     if needed > len(raw) or math.prod(sizes) * dtype.itemsize > len(raw):
         raise ModelError(f"the tensor {meta['path_name']} needs {max(needed, math.prod(sizes) * dtype.itemsize)} bytes, and {len(raw)} are there")
-    return torch.frombuffer(bytearray(raw), dtype=dtype, count=len(raw) // dtype.itemsize).as_strided(sizes, strides, offset).contiguous().clone()
+    whole = torch.frombuffer(raw, dtype=dtype, count=len(raw) // dtype.itemsize)
+    tensor = whole.as_strided(sizes, strides, offset)
+    # A part of a larger storage, or one in another order, gets memory of its own; a whole one has it.
+    return tensor.clone(memory_format=torch.contiguous_format) if tensor.numel() < whole.numel() or not tensor.is_contiguous() else tensor
 
 
 def _fixed(size: Mapping[str, Any]) -> int:

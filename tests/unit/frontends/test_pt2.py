@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -405,3 +406,15 @@ def test_trust_does_not_mend_a_damaged_file(tmp_path, honest):
     path = written(tmp_path / "net.pt2", edited(honest, "models/model.json", first_node("torch.ops.nothing.here.default")))
     with pytest.raises(ModelError, match=r"net\.pt2.*torch\.export\.load"):
         load(path, trust=True)
+
+
+def test_a_weight_is_read_into_the_memory_that_it_stays_in(tmp_path):
+    network = nn.Linear(1000, 1000)
+    path = tmp_path / "a.pt2"
+    torch.export.save(torch.export.export(network, (torch.rand(2, 1000),), dynamic_shapes=({0: OPEN},)), path)
+    load(path)
+    tracemalloc.start()  # counts what Python holds: the bytes of the archive, not torch's tensors
+    load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.9 * path.stat().st_size
