@@ -41,11 +41,14 @@ class LiteRTExporter:
             from tersenet.formats.tflite import Signature, write
             from tersenet.targets.litert.four_bits import in_four_bits
             from tersenet.targets.litert.network import lower
-            from tersenet.targets.litert.sparse import without_zeros
+            from tersenet.targets.litert.sparse import could_be_smaller, without_zeros
         except ImportError as error:
             raise MissingDependencyError(f"LiteRT files need ai-edge-litert and flatbuffers ({error}): pip install 'tersenet[litert]'") from error
         lowered = lower(model, self.capabilities(options.cpu), replace(options, format={}))
-        graph, about = without_zeros(lowered.graph) if options.format.get("sparse") else (lowered.graph, ())
+        if options.format.get("sparse"):
+            graph, about = without_zeros(lowered.graph)
+        else:  # looked at only where somebody made zeros on purpose, for it takes its time
+            graph, about = lowered.graph, could_be_smaller(lowered.graph) if model.annotations.masks else ()
         graph, stored = in_four_bits(graph, LITERT, choice) if holds_any(model.plan_for(LITERT.name)) else (graph, ())
         signature = Signature(tuple(port.source for port in lowered.inputs), tuple(port.source for port in lowered.outputs))
         path.write_bytes(write(graph, signature))

@@ -11,7 +11,7 @@ file: that one becomes a convolution of an image of one pixel, which is the same
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,16 +35,34 @@ def without_zeros(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """
     if _mixes(graph):
         return graph, ("weights are stored whole: XNNPACK on ARM can fail on a file that computes images in floats and weights in integers",)
-    forms = {index: form for index in _weights(graph) if (form := _form(graph, index)) is not None}
+    forms = _forms(graph)
     if not forms:
         return graph, ("weights are stored whole: none that can be unpacked has so many zeros that it would be smaller without them",)
-    before = sum(_stored(graph.tensors[index], None) for index in forms)
-    after = sum(_stored(graph.tensors[index], form) for index, form in forms.items())
+    before, after = _sizes(graph, forms)
     made = _Rewriting(graph, forms)
     for operator in graph.operators:
         made.add(operator)
     note = f"{len(forms)} weights are stored without their zeros, in {after:,} bytes for {before:,}; they are unpacked when the file is loaded"
     return replace(graph, tensors=tuple(made.tensors), operators=tuple(made.operators)), (note,)
+
+
+def could_be_smaller(graph: Graph) -> tuple[str, ...]:
+    """What to say of a file that stores zeros although it need not: the option, and what it would save; nothing where it saves nothing."""
+    forms = {} if _mixes(graph) else _forms(graph)
+    if not forms:
+        return ()
+    before, after = _sizes(graph, forms)
+    return (f"{len(forms)} weights that are mostly zero are stored whole, in {before:,} bytes; --sparse (the option sparse) needs {after:,}",)
+
+
+def _forms(graph: Graph) -> dict[int, Sparsity]:
+    """Weights that are smaller without their zeros, and how."""
+    return {index: form for index in _weights(graph) if (form := _form(graph, index)) is not None}
+
+
+def _sizes(graph: Graph, forms: Mapping[int, Sparsity]) -> tuple[int, int]:
+    """Bytes of these weights, whole and without their zeros."""
+    return sum(_stored(graph.tensors[index], None) for index in forms), sum(_stored(graph.tensors[index], form) for index, form in forms.items())
 
 
 def _mixes(graph: Graph) -> bool:

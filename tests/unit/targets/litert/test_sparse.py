@@ -92,6 +92,16 @@ def test_the_file_is_read_back_and_keeps_its_zeros(integers, tmp_path):
     assert np.abs(got - wanted).max() < (0.1 if integers else 1e-5) * np.abs(wanted).max()
 
 
+def test_a_file_that_comes_back_whole_says_what_the_option_would_save(tmp_path):
+    back = load(exported(sparse(Plain(), integers=False, ratio=0.9), tmp_path / "first.tflite").path)
+    whole = LiteRTExporter().export(back, tmp_path / "whole.tflite", ExportOptions())
+    small = LiteRTExporter().export(back, tmp_path / "small.tflite", ExportOptions(format={"sparse": True}))
+    assert any("--sparse" in text and "mostly zero" in text for text in whole.notes) and not any("--sparse" in text for text in small.notes)
+    torch.manual_seed(0)
+    dense = load(Plain().eval(), torch.from_numpy(IMAGES[:2]))
+    assert not any("--sparse" in text for text in LiteRTExporter().export(dense, tmp_path / "dense.tflite", ExportOptions()).notes)
+
+
 def test_inner_values_can_be_looked_at(tmp_path):
     model = sparse(Plain(), integers=True, ratio=0.9)
     whole, small = exported(model, tmp_path / "whole.tflite", whole=True), exported(model, tmp_path / "small.tflite")
