@@ -125,6 +125,7 @@ def doubtful(report: Report) -> tuple[str, ...]:
 def next_steps(report: Report) -> tuple[str, ...]:
     """What to do with the result, most useful first."""
     texts = [*_budget_steps(report), *_quality_steps(report), *_speed_steps(report)]
+    texts += [f"{record.target}: {note}." for record in report.records for note in record.notes if " --" in note]  # what an option would change
     half = max((_half(record.quality) for record in report.records if record.quality and record.quality.unit == "points"), default=0.0)
     if half > WIDE_POINTS:
         needed = round(report.data.n_evaluation * (half / (WIDE_POINTS / 2)) * (half / (WIDE_POINTS / 2)), -2)

@@ -38,6 +38,10 @@ def test_nothing_is_said_of_what_is_as_it_should_be(fine: Report) -> None:
 
 
 def test_a_file_that_keeps_its_state_is_to_be_reset(fine: Report) -> None:
+    zeros = "3 weights that are mostly zero are stored whole, in 84,480 bytes; --sparse (the option sparse) needs 17,562"
+    assert (
+        advice.next_steps(changed(fine, notes=("needs an arena", zeros)))[0] == f"litert: {zeros}."
+    )  # a note that names an option is for who runs it
     ship, reset = advice.next_steps(changed(fine, stateful=True))
     assert ship.startswith("Ship")
     assert reset.startswith("Recurrent layers in the file of litert go on") and "reset it before each sequence" in reset
