@@ -237,10 +237,13 @@ def inspect(model: str | None, source: str | None, targets: tuple[str, ...], as_
     if (model is None) == (source is None):
         raise click.UsageError("give a MODEL, or --data DATA alone.")
     if source is not None:
+        for name, given in {"to": targets, "weights": options["weights"], "length": options["length"]}.items():
+            if given:
+                raise click.UsageError(f"--{name} is of a MODEL, and --data DATA looks at data alone.")
         from tersenet.data import sources
         from tersenet.data.inspection import describe
 
-        _print(describe(sources.load(source)), as_json)
+        _print(describe(sources.load(source, trust=options["trust"])), as_json)
     else:
         _print(tersenet.inspect_model(model, targets, weights=options["weights"], trust=options["trust"], length=options["length"] or 0), as_json)
     return DONE

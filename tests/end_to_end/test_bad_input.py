@@ -539,6 +539,8 @@ def test_misuse_of_commands(refused: Any, here: Path) -> None:
     refused("inspect", "networks.py:small", "--to", "litertt", says=("unknown target 'litertt'", "'litert'"))
     refused("inspect", "networks.py:nan", says=("NaN",))
     refused("inspect", "--data", "absent", says=("absent does not exist",))
+    refused("inspect", "--data", "small.npz", "--length", 8, says=("--length is of a MODEL",))
+    refused("inspect", "--data", "small.npz", "--to", "litert", says=("--to is of a MODEL",))
     refused("compress", says=("MODEL",))
     refused("compress", "networks.py:small", says=("--data",))
     refused("compres", says=("compres", "compress"))
