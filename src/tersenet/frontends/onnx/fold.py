@@ -15,13 +15,18 @@ from tersenet.frontends.onnx.sizes import LARGEST, Sizes, from_tensor
 from tersenet.frontends.onnx.tensors import Constant
 from tersenet.schemes import Encoding, Scheme
 
-LARGEST_RESULT = 64_000_000  # bytes; beyond that only what is no larger than its inputs is computed
+LARGEST_RESULT = 64_000_000  # bytes; beyond that only what grows no more than int8 does when it becomes float32
+_GROWTH = 4
+# Of all that is computed: so many bytes, or so many times what the file holds. A chain that doubles its constant fills any memory else.
+MOST_RESULTS, _MOST_GROWTH = 1 << 29, 8
 _UNKNOWN = (torch._subclasses.fake_tensor.DataDependentOutputException, torch._subclasses.fake_tensor.DynamicOutputShapeException)
 
 
 def fold(program: Program) -> None:
     """Compute what can be, in place; constants that nothing reads any more are let go."""
     renamed: dict[str, str] = {}
+    if program.room < 0:
+        program.room = max(MOST_RESULTS, _MOST_GROWTH * sum(entry.value.nbytes for entry in program.constants.values()))
     _fold(program, program.block, renamed)
     program.block.outputs = tuple(_last(renamed, name) for name in program.block.outputs)
     drop_unused(program)
@@ -95,8 +100,10 @@ def _computed(program: Program, operation: Operation) -> bool:
     known = [known_numbers(entry) if entry else None for entry in inputs]
     held = sum(value.nbytes for value in values if value is not None)
     with torch.no_grad():
-        if _size(operation, values, known) > max(LARGEST_RESULT, held):
+        size = _size(operation, values, known)
+        if size > min(max(LARGEST_RESULT, _GROWTH * held), program.room):
             return False
+        program.room -= size
         results = compute(operation, values, known)
     weight = any(entry is not None and entry.weight for entry in inputs)
     for name, result in zip(operation.outputs, results, strict=False):

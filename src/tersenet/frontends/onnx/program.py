@@ -56,6 +56,7 @@ class Program:
         constants: by name.
         results: the outputs' names in the file, in order.
         opsets: domain -> version.
+        room: bytes that may still be computed from constants; -1 before any were.
     """
 
     inputs: list[Input]
@@ -63,6 +64,7 @@ class Program:
     constants: dict[str, Constant]
     results: tuple[str, ...]
     opsets: dict[str, int]
+    room: int = -1
 
     def operations(self) -> Iterator[Operation]:
         """All of them, those of branches too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tersenet
 from tersenet.errors import ModelError, TersenetError
+from tersenet.frontends.onnx import fold
 from tersenet.frontends.onnx.frontend import NEWEST, OLDEST
 from tersenet.frontends.onnx.table import CUSTOM
 from tersenet.frontends.onnx.wire import without_tensors
@@ -182,6 +184,26 @@ def test_a_constant_of_a_node_is_left_where_it_lies_too(tmp_path: Path) -> None:
     left, cut = without_tensors(memoryview(path.read_bytes()))
     assert len(left) < 300 and cut.constants["w"] == WEIGHT.tobytes() and list(cut.views()) == [WEIGHT.tobytes()]
     np.testing.assert_allclose(tersenet.load(path)(X), X @ WEIGHT, atol=1e-5)
+
+
+def test_a_large_weight_that_is_stored_in_integers_is_a_weight_on_its_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "LARGEST_RESULT", 1000)  # bytes: of 64 MB on, the table of a language model's words stayed integers and no weight
+    held = {"w8": np.round(WEIGHT * 20).astype(np.int8), "s": np.array(0.05, np.float32), "z": np.array(0, np.int8)}
+    path = saved(tmp_path / "a.onnx", [helper.make_node("DequantizeLinear", ["w8", "s", "z"], ["w"]), PRODUCT], held)
+    model = tersenet.load(path)
+    (name,) = dict(model.graph.named_parameters())
+    assert model.annotations.weights[name].scheme.dtype == "int8"
+    np.testing.assert_allclose(model(X), X @ (held["w8"] * np.float32(0.05)), atol=1e-5)
+
+
+def test_a_chain_that_doubles_a_constant_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "MOST_RESULTS", 1 << 20)
+    nodes = [helper.make_node("Concat", [f"c{place}"] * 2, [f"c{place + 1}"], axis=0) for place in range(26)]  # 4 kB become 300 GB
+    nodes += [helper.make_node("ReduceMax", ["c26"], ["most"], axes=[0], keepdims=0), helper.make_node("Add", ["x", "most"], ["y"])]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = tersenet.load(saved(tmp_path / "a.onnx", nodes, {"c0": np.ones((300, 4), np.float32)}))
+    assert model.inputs[0].shape == (None, 4)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
 def branch(name: str, kind: str) -> onnx.GraphProto:
