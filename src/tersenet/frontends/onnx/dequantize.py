@@ -179,6 +179,11 @@ def _centred(opener: Opener, name: str, zero: str, axis: int) -> str:
         floats, shift_floats, made = opener.fresh(name), opener.fresh(zero), opener.fresh(name)
         opener.emit(Node("Cast", "", 13, f"{name}_float", {"to": 1}), (name,), floats)
         opener.emit(Node("Cast", "", 13, f"{zero}_float", {"to": 1}), (zero,), shift_floats)
+        if constant is not None and axis == 0:  # one for each channel, which are the first axis of these weights and not the last
+            sizes = opener.hold(f"{zero}_sizes", Constant(torch.tensor([-1, *[1] * (constant.value.dim() - 1)]), "int64"))
+            along = opener.fresh(zero)
+            opener.emit(Node("Reshape", "", 13, f"{zero}_along"), (shift_floats, sizes), along)
+            shift_floats = along
         opener.emit(Node("Sub", "", 13, f"{name}_centred"), (floats, shift_floats), made)
         return made
     shift = torch.tensor(0.0) if offset is None else offset.value.float()

@@ -98,3 +98,18 @@ def test_numbers_that_are_scaled_as_they_come(tmp_path: Path) -> None:
     assert [str(node.target) for node in model.graph.graph.nodes if node.op == "call_function"] == ["aten.linear.default"]
     np.testing.assert_allclose(model(x), x @ ((matrix.astype(np.float32) - 120) * 0.01) + bias, atol=1e-5)
     np.testing.assert_allclose(model(x), reference(path)(x), atol=0.1)
+
+
+def test_zero_points_of_channels_that_come_in(tmp_path: Path) -> None:
+    """ConvInteger subtracts them from its weights along the first axis, also where no file holds them."""
+    random = np.random.default_rng(0)
+    weights = random.integers(-100, 100, (3, 2, 3, 3)).astype(np.int8)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", 2, 3, 3]), helper.make_tensor_value_info("zero", TensorProto.INT8, [3])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.INT32, ["N", 3, 1, 1])]
+    held = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.uint8(7), "seven")]
+    graph = helper.make_graph([helper.make_node("ConvInteger", ["x", "w", "seven", "zero"], ["y"])], "g", inputs, outputs, held)
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    x, zero = random.integers(0, 255, (2, 2, 3, 3)).astype(np.uint8), np.array([-5, 0, 9], np.int8)
+    by_hand = np.einsum("ncij,ocij->no", x.astype(int) - 7, weights.astype(int) - zero.reshape(3, 1, 1, 1).astype(int))
+    np.testing.assert_array_equal(np.asarray(tersenet.load(path)(x, zero)).reshape(2, 3), by_hand)
