@@ -21,7 +21,7 @@ from tersenet.graph.fold import Norm, beside_weight
 from tersenet.graph.learning import BiasGrid, FollowingGrid, Grid, LearnedGrid, MovingGrid, SharedGrid, Unrounded
 from tersenet.graph.rewrite import apply_plan
 from tersenet.graph.tape import Tape
-from tersenet.graph.training import MOMENTUM, RUNNING, learned, trainable
+from tersenet.graph.training import MOMENTUM, RUNNING, at_least, learned, trainable
 from tersenet.graph.walk import bind, calls, constant, copy, rebind
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan, Unit
@@ -203,7 +203,8 @@ def _revive_norms(graph: fx.Graph, deployed: fx.GraphModule, tape: Tape, played:
         readers = list(node.users)
         with graph.inserting_after(node):
             revived = graph.create_node("call_function", aten.batch_norm.default, (), {})
-        held = {**norm.arguments, **tensors, "training": switch, "momentum": norm.arguments["momentum"] or MOMENTUM}
+        momentum = at_least(graph, norm.arguments["momentum"] or MOMENTUM, revived)
+        held = {**norm.arguments, **tensors, "training": switch, "momentum": momentum}
         revived.args = (node, *(held[name] for name in list(bind(revived))[1:]))
         for reader in readers:
             reader.replace_input_with(node, revived)

@@ -31,8 +31,9 @@ MODES = {
     "rnn_relu.input": "train",
 }
 RUNNING = ("running_mean", "running_var")
-# What a running mean moves by where the source kept a plain average, which an exported graph writes as 0.
+# What a running mean moves by where the source kept a plain average, which an exported graph writes as 0; and the most that it is raised to.
 MOMENTUM = 0.1
+FOLLOWED = 3  # the running statistics are behind by 1 part in exp(3) of what changed before an epoch
 
 
 def trainable(model: Model, dropout: float | None = None, source: bool = True) -> fx.GraphModule:
@@ -58,18 +59,40 @@ def trainable(model: Model, dropout: float | None = None, source: bool = True) -
     running = {str(node.target) for _, nodes in _batch_norms(module) for node in nodes}
     for name, parameter in list(module.named_parameters()):
         parameter.requires_grad_(parameter.is_floating_point() and name not in running)
+    module.least_momentum = 0.0  # type: ignore[assignment]  # a plain number
     modes = [node for node in calls(module) if aten_name(node) in MODES]
     if modes:
         with module.graph.inserting_before(next(iter(module.graph.nodes))):
             switch = module.graph.create_node("get_attr", "training")  # every module has this attribute, and train() and eval() set it
         for node in modes:
             rebind(node, **{MODES[aten_name(node)]: switch})
-            if kind_of(node) == "batch_norm" and not bind(node)["momentum"]:
-                rebind(node, momentum=MOMENTUM)
+            if kind_of(node) == "batch_norm":
+                rebind(node, momentum=at_least(module.graph, bind(node)["momentum"] or MOMENTUM, node))
             if dropout is not None and "dropout" in aten_name(node) and node.name not in marks:
                 rebind(node, p=dropout)
     module.recompile()
     return module.train()
+
+
+def at_least(graph: fx.Graph, momentum: float, before: fx.Node) -> fx.Node:
+    """A batch norm's momentum, or what `follow_within` gave the module of the graph where that is larger."""
+    with graph.inserting_before(before):
+        least = graph.create_node("get_attr", "least_momentum")
+        return graph.call_function(larger, (momentum, least))
+
+
+def larger(momentum: float, least: float) -> float:
+    """As a function that is no operator of a network."""
+    return max(momentum, least)
+
+
+def follow_within(module: torch.nn.Module, steps: int) -> None:
+    """Let the running statistics of a module of ours follow within so many steps.
+
+    Large networks come with a momentum that suits their own long training (0.001 in Keras's MobileNetV2): in a few short epochs on
+    other data, or behind pruning, the running statistics would stay those of another network, and evaluation with them would be wrong.
+    """
+    module.least_momentum = min(MOMENTUM, FOLLOWED / steps)  # type: ignore[assignment]  # a plain number
 
 
 def learned(model: Model, module: torch.nn.Module) -> Model:

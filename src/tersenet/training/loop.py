@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from tersenet.data.samples import Part
 from tersenet.errors import DataError, DivergedError, RecipeError, TersenetError
-from tersenet.graph.training import Statistics
+from tersenet.graph.training import Statistics, follow_within
 from tersenet.progress import Progress, silent
 from tersenet.store import write_file
 from tersenet.tensors import TensorSpec
@@ -200,6 +200,7 @@ class Loop:
         self.size = lesson.batch or how.batch_size
         self.steps = _steps(lesson.part, self.size, fixed=bool(lesson.batch), processes=how.processes)
         self.module = lesson.module.to(machine.device)
+        follow_within(self.module, self.steps)
         optimizer = optimizer_for(self.module, how, {start: rate for hook in lesson.hooks for start, rate in hook.rates.items()})
         self.schedule = Schedule(how, self.steps)
         self.average = Average(how, self.module)

@@ -12,6 +12,7 @@ import tersenet
 from tersenet import Data, Quantize
 from tersenet.graph.aware import Aware, aware
 from tersenet.graph.tape import Tape
+from tersenet.graph.training import follow_within
 from tersenet.step import Context
 from tersenet.targets.litert.capabilities import LITERT
 from tersenet.testing.networks import samples, small_convolutional
@@ -63,6 +64,21 @@ def test_alive_and_folded_agree_where_the_batch_is_what_the_statistics_say() -> 
         alive = made.module.train()(images)[0]
     folded = made.module.eval()(images)[0]
     assert torch.allclose(alive, folded, atol=0.02 * float(folded.detach().abs().max()))
+
+
+def test_running_statistics_follow_within_an_epoch_with_grids_too() -> None:
+    model = tersenet.load(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=1e-3)).eval(), (torch.zeros(2, 3, 8, 8),))
+    images = torch.randn(16, 3, 8, 8) + 2
+    data = Data.from_arrays(calibration=images.numpy()).bind(model.inputs)
+    plan = Quantize(correct_biases=False).apply(model, Context((LITERT,), data)).model.plans[0]
+    named = replace(plan, values={name: replace(each, shared=each.shared or name) for name, each in plan.values.items()})
+    made = aware(model, named, "fixed")
+    own = next(tensor for name, tensor in made.module.named_buffers() if name.endswith("running_mean"))
+    follow_within(made.module, 30)
+    made.module.train()(images)
+    seen = model.graph.get_parameter(next(name for name, _ in model.graph.named_parameters() if name.endswith("0.weight")))
+    expected = 0.1 * torch.conv2d(images, seen.detach(), model.graph.get_parameter("0.bias").detach()).mean((0, 2, 3))
+    assert torch.allclose(own, expected, atol=0.01 * float(expected.abs().max()) + 1e-3)
 
 
 @pytest.mark.parametrize("learn", ["moving", "fixed"])

@@ -11,7 +11,7 @@ from torch import nn
 
 import tersenet
 from tersenet.annotations import Annotations
-from tersenet.graph.training import Statistics, ending, learned, trainable
+from tersenet.graph.training import Statistics, ending, follow_within, learned, trainable
 from tersenet.graph.walk import bind, calls
 from tersenet.testing.networks import SmallConvolutional, samples, small_convolutional
 
@@ -49,6 +49,15 @@ def test_recurrent_layers_drop_between_one_another() -> None:
     inputs = torch.randn(3, 5, 4)
     assert not torch.equal(module(inputs)[0], module(inputs)[0])
     assert torch.equal(module.eval()(inputs)[0], layer.eval()(inputs)[0])
+
+
+@pytest.mark.parametrize(("own", "steps", "moved"), [(0.001, 60, 0.05), (0.001, 10, 0.1), (0.001, 30_000, 0.001), (0.3, 10, 0.3)])
+def test_running_statistics_follow_within_an_epoch(own: float, steps: int, moved: float) -> None:
+    module = trainable(tersenet.load(nn.Sequential(nn.BatchNorm1d(3, momentum=own)), (torch.zeros(4, 3),)))
+    follow_within(module, steps)
+    module(torch.full((4, 3), 2.0))
+    mean = next(value for name, value in module.state_dict().items() if name.endswith("running_mean"))
+    torch.testing.assert_close(mean, torch.full((3,), 2 * moved))
 
 
 def test_what_two_names_share_stays_shared() -> None:
