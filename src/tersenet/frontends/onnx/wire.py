@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tersenet.errors import ModelError
 
 MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, TENSOR_RAW = 7, 1, 5, 9
-NODE_OUTPUT, NODE_ATTRIBUTE, ATTRIBUTE_TENSOR = 2, 5, 5
+NODE_OUTPUT, NODE_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN, ATTRIBUTE_TENSOR = 2, 4, 5, 7, 5
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 SMALL = 1024  # bytes that are not worth cutting out
 TORN = "it is not an ONNX file, or is torn: its bytes do not hold together"
@@ -24,7 +24,7 @@ class Cut:
 
     Args:
         initializers: in the order of ``graph.initializer``; None for one left in.
-        constants: of nodes that hold a tensor (Constant), by the name of the node's output.
+        constants: of Constant nodes, by the name of the node's output.
     """
 
     initializers: list[memoryview | None] = field(default_factory=list)
@@ -61,8 +61,11 @@ def _graph(data: memoryview, cut: Cut) -> bytes:
 
 
 def _node(data: memoryview, cut: Cut) -> bytes:
-    """A node of one output and one large attribute, as a Constant is; others are left whole."""
+    """A Constant without its tensor's bytes; others are left whole: one that calls a function of the file hands its tensor on to that."""
     fields = list(_fields(data))
+    told = {number: bytes(content) for number, _, content in fields if number in (NODE_TYPE, NODE_DOMAIN) and content is not None}
+    if told.get(NODE_TYPE) != b"Constant" or told.get(NODE_DOMAIN, b"") not in (b"", b"ai.onnx"):
+        return bytes(data)
     outputs = [bytes(content) for number, _, content in fields if number == NODE_OUTPUT and content is not None]
     attributes = [content for number, _, content in fields if number == NODE_ATTRIBUTE and content is not None]
     if len(outputs) != 1 or len(attributes) != 1:

@@ -222,6 +222,15 @@ def test_a_branch_that_sizes_choose_is_taken_and_one_that_data_choose_is_named(t
         tersenet.load(path)
 
 
+def test_a_large_tensor_that_is_handed_to_a_function_of_the_file(tmp_path: Path) -> None:
+    inside = helper.make_node("Constant", [], ["w"])
+    inside.attribute.add(name="value", ref_attr_name="held", type=onnx.AttributeProto.TENSOR)
+    product = helper.make_node("MatMul", ["a", "w"], ["b"])
+    made = helper.make_function("my", "Product", ["a"], ["b"], [inside, product], [helper.make_opsetid("", 17)], attributes=["held"])
+    call = helper.make_node("Product", ["x"], ["y"], domain="my", held=numpy_helper.from_array(WEIGHT))
+    np.testing.assert_allclose(tersenet.load(saved(tmp_path / "a.onnx", [call], functions=[made]))(X), X @ WEIGHT, atol=1e-5)
+
+
 def test_functions_that_call_one_another_twice_and_twice_again_are_refused_in_seconds(tmp_path: Path) -> None:
     made = [helper.make_function("my", "F0", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)])]
     for number in range(1, 39):
