@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -197,3 +198,30 @@ def test_each_array_is_read_a_few_times_however_much_is_asked_of_it(kept: bool, 
     monkeypatch.setattr(Group, "array", lambda group, name: read.update([name]) or array(group, name))
     assert len(tersenet.load(path).annotations.penalties) == (2 if kept else 0)  # torch has two biases where Keras has one
     assert set(read) == {"0", "1", "2"} and max(read.values()) <= 1 + kept  # a file of which more than four times its size is read is refused
+
+
+def recurrent(folder: Path, kind: str, gates: int, units: int) -> Path:
+    """A recurrent layer that reads a sequence of one step in both directions."""
+    cell = [np.ones((size, gates * units), np.float32) for size in (4, units)] + [np.ones((2, gates * units)[gates == 4 :], np.float32)]
+    inner = layer(kind, "inner", units=units, activation="tanh", recurrent_activation="sigmoid")
+    layers = [layer("Reshape", "reshape", target_shape=[1, 4]), layer("Bidirectional", "both", layer=inner)]
+    return archive(folder / "net.keras", layers, {f"layers/bidirectional/{way}_layer/cell": cell for way in ("forward", "backward")})
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_loading_draws_no_number_and_moves_nobodys_random_state(kind: str, gates: int, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    model = tersenet.load(recurrent(tmp_path, kind, gates, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert {tuple(value.unique().tolist()) for value in model.graph.parameters()} <= {(0.0,), (1.0,)}
+
+
+def test_gates_are_put_in_torchs_order_without_the_memory_of_the_layer_again(tmp_path: Path) -> None:
+    path = recurrent(tmp_path, "GRU", 3, 400)
+    tersenet.load(path)
+    tracemalloc.start()  # counts what numpy holds, not torch's tensors
+    tersenet.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * path.stat().st_size

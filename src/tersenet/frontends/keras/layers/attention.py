@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer, Weights
-from tersenet.frontends.keras.layers.arguments import axis_size, choice, flag, number, parameter, tensor, title, value, variables, whole
+from tersenet.frontends.keras.layers.arguments import axis_size, choice, flag, number, parameter, title, value, variables, whole
 
 _HIDDEN = -1e9  # what Keras puts where a score is masked
 
@@ -114,11 +114,11 @@ def _linear(kernel: np.ndarray, bias: np.ndarray | None, inputs: int) -> nn.Line
         inputs: how many first axes of the kernel are summed over.
     """
     matrix = kernel.reshape(math.prod(kernel.shape[:inputs]), -1)
-    made = nn.Linear(*matrix.shape, bias=bias is not None)
-    with torch.no_grad():
-        made.weight.copy_(tensor(matrix.T))
-        if bias is not None:
-            made.bias.copy_(tensor(bias.reshape(-1)))
+    with torch.device("meta"):  # numbers drawn for it would move the user's random state
+        made = nn.Linear(*matrix.shape, bias=bias is not None)
+    made.weight = parameter(matrix.T)
+    if bias is not None:
+        made.bias = parameter(bias.reshape(-1))
     return made
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tersenet.errors import ModelError
 from tersenet.frontends.keras.layer import Layer, Weights
-from tersenet.frontends.keras.layers.arguments import axis_size, flag, number, tensor, title, value, variables, whole
+from tersenet.frontends.keras.layers.arguments import axis_size, flag, number, title, value, variables, whole
 from tersenet.frontends.keras.layers.cells import Cell, States, cell_of, gated, gated_matrices, resets_after, unrolled
 
 # Gates of torch in the order of Keras's: the place in Keras of each that torch has.
@@ -183,24 +183,28 @@ def fused(layer: Layer, kind: str, weights: Weights, inputs: int) -> nn.RNNBase 
         return None
     units, biased = whole(layer, "units"), len(matrices) > 2
     made: nn.RNNBase
-    if kind == "SimpleRNN":
-        made = nn.RNN(inputs, units, nonlinearity=names[0], bias=biased, batch_first=True)
-    else:
-        made = (nn.LSTM if kind == "LSTM" else nn.GRU)(inputs, units, bias=biased, batch_first=True)
+    with torch.device("meta"):  # numbers drawn for it would move the user's random state
+        if kind == "SimpleRNN":
+            made = nn.RNN(inputs, units, nonlinearity=names[0], bias=biased, batch_first=True)
+        else:
+            made = (nn.LSTM if kind == "LSTM" else nn.GRU)(inputs, units, bias=biased, batch_first=True)
+    made.to_empty(device="cpu")
     fill(made, kind, matrices, "")
     return made
 
 
 def fill(operator: nn.RNNBase, kind: str, matrices: list[np.ndarray], suffix: str) -> None:
-    """Put Keras's matrices into torch's operator, gates in its order."""
+    """Put Keras's matrices into torch's operator, gates in its order; one by one, for joined ones would take the memory of the layer again."""
     kernel, kernel_h, *biases = matrices
     rows = [row for bias in biases for row in (bias if bias.ndim == 2 else bias[None])]
     rows += [np.zeros_like(rows[0])] * (2 - len(rows)) if rows else []
     held = {"weight_ih": kernel.T, "weight_hh": kernel_h.T, **dict(zip(("bias_ih", "bias_hh"), rows, strict=False))}
-    with torch.no_grad():
-        for name, array in held.items():
-            gates = np.split(array, len(_ORDER[kind]))
-            getattr(operator, f"{name}_l0{suffix}").copy_(tensor(np.concatenate([gates[place] for place in _ORDER[kind]])))
+    order = _ORDER[kind]
+    for name, array in held.items():
+        gates = np.split(array, len(order))
+        filled = np.split(getattr(operator, f"{name}_l0{suffix}").detach().numpy(), len(order))
+        for place, gate in zip(order, filled, strict=True):
+            gate[...] = gates[place]
 
 
 def _name(layer: Layer, key: str) -> str:

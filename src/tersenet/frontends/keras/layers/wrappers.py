@@ -62,11 +62,11 @@ class FusedBidirectional(nn.Module):
         settings: dict[str, Any] = {"bias": first.bias, "batch_first": True, "bidirectional": True}
         if isinstance(first, nn.RNN):
             settings["nonlinearity"] = "tanh" if first.mode == "RNN_TANH" else "relu"
-        operator = type(first)(first.input_size, first.hidden_size, **settings)  # type: ignore[arg-type]
-        with torch.no_grad():
-            for name, parameter in first.named_parameters():
-                getattr(operator, name).copy_(parameter)
-                getattr(operator, f"{name}_reverse").copy_(getattr(second, name))
+        with torch.device("meta"):
+            operator = type(first)(first.input_size, first.hidden_size, **settings)  # type: ignore[arg-type]
+        for name, parameter in first.named_parameters():  # taken over, not copied, for memory's sake
+            setattr(operator, name, parameter)
+            setattr(operator, f"{name}_reverse", getattr(second, name))
         self.steps, self.mode = Fused(operator), mode
         self.sequences, self.states, self.zeroed = ahead.sequences, ahead.states, ahead.zeroed
         self.notes = tuple(dict.fromkeys((*ahead.notes, *behind.notes)))
