@@ -113,7 +113,10 @@ class Model:
                 results = self.graph(*tensors)
             except (IndexError, RuntimeError, ValueError) as error:
                 raise DataError(fails_on("these samples", error)) from error
-        return [result.numpy() for result in (results if isinstance(results, tuple | list) else (results,))]
+        weights = {tensor.untyped_storage().data_ptr() for tensor in self.graph.state_dict().values()}
+        flat = [result.detach() for result in (results if isinstance(results, tuple | list) else (results,))]
+        # An output may be a weight itself: the caller's array must not be its memory.
+        return [(result.clone() if result.untyped_storage().data_ptr() in weights else result).numpy() for result in flat]
 
     def _in_batches(self, arrays: Sequence[np.ndarray], size: int, count: int) -> list[np.ndarray]:
         """Any number of samples through a graph that takes `size` at once; the last are repeated to fill it."""

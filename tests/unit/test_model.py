@@ -51,3 +51,19 @@ def test_a_file_takes_the_scalar_with_every_batch(scaled: Model, name: str, tmp_
     export = table.exporter(target).export(scaled, tmp_path / f"model{target.extension}", tersenet.ExportOptions(batch=3))
     artifact = tersenet.Artifact(export.path, name, table.runner(target).load(export.path), export.inputs, export.outputs)
     np.testing.assert_array_equal(artifact(X, np.float32(3)), X * 3)
+
+
+class Weighed(nn.Linear):
+    """Its weight is one of its outputs."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().forward(x), self.weight
+
+
+def test_a_weight_that_is_an_output_is_a_copy() -> None:
+    network = Weighed(3, 2)
+    model = tersenet.load(network, (torch.zeros(2, 3),))
+    given = model(X)[1]
+    np.testing.assert_array_equal(given, network.weight.detach().numpy())
+    given[:] = 0
+    np.testing.assert_array_equal(model(X)[1], network.weight.detach().numpy())
