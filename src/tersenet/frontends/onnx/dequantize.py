@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,8 +16,13 @@ from tersenet.frontends.onnx.quantized import Grid, Opener, Rule, at
 from tersenet.frontends.onnx.tensors import Constant
 
 MICROSOFT = "com.microsoft"
-# What can read numbers that are scaled as they come, when they are floats.
-INTEGER_READERS = frozenset({"ConvInteger", "DequantizeLinear", "MatMulInteger", "MatMulIntegerToFloat"})
+# What can read numbers that are scaled as they come, as floats: in which places -> where it takes their scale (-1: nowhere) and zero point.
+INTEGER_READERS: Mapping[str, Mapping[int, tuple[int, int]]] = {
+    "ConvInteger": {0: (-1, 2), 1: (-1, 3)},
+    "DequantizeLinear": {0: (1, 2)},
+    "MatMulInteger": {0: (-1, 2), 1: (-1, 3)},
+    "MatMulIntegerToFloat": {0: (2, 4), 1: (3, 5)},
+}
 
 
 def open_quantized(program: Program) -> None:
@@ -62,7 +67,8 @@ def _same(opener: Opener, one: Grid, other: Grid) -> bool:
 
 def _dynamic(opener: Opener, operation: Operation) -> bool:
     """Numbers scaled as they come: the floats themselves, in steps of 1 from 0, where nothing looks at the integers."""
-    if not opener.readers.get(operation.outputs[0], set()) <= INTEGER_READERS:
+    name, *numbers = operation.outputs
+    if name in opener.results or not all(_centres(reader, place, numbers) for reader, place in opener.readers.get(name, ())):
         return False
     opener.emit(Node("Identity", "", 13, operation.node.name), operation.inputs[:1], operation.outputs[0])
     opener.grids[operation.outputs[0]] = None
@@ -80,6 +86,14 @@ def _result(opener: Opener, operation: Operation, node: Node, inputs: tuple[str,
     if not opener.quantize(marked, made, grid, output):
         opener.emit(marked, tuple(filter(None, (made, grid.scale, grid.zero))), output)
     return True
+
+
+def _centres(reader: Operation, place: int, numbers: Sequence[str]) -> bool:
+    """Whether an operator takes integers with the scale and the zero point that were found for them: the floats themselves, then."""
+    places = INTEGER_READERS.get(reader.node.kind, {}).get(place)
+    if places is None or len(numbers) < len(places):
+        return False
+    return all(number and at(reader, own) == number for own, number in zip(places, numbers, strict=True) if own >= 0)
 
 
 def _float(operation: Operation, kind: str, opset: int = 13) -> Node:

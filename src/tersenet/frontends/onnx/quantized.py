@@ -73,10 +73,11 @@ class Opener:
         self.rules = rules
         self.grids: dict[str, Grid | None] = {}  # value that stands for integers -> its grid; None where it has none of its own
         self.made: list[Operation] = []
-        self.readers: dict[str, set[str]] = {name: {"output"} for block in blocks(program) for name in block.outputs}
+        self.results = {name for block in blocks(program) for name in block.outputs}
+        self.readers: dict[str, list[tuple[Operation, int]]] = {}  # value -> what reads it, and in which place
         for operation in program.operations():
-            for name in operation.inputs:
-                self.readers.setdefault(name, set()).add(operation.node.kind)
+            for place, name in enumerate(operation.inputs):
+                self.readers.setdefault(name, []).append((operation, place))
         self.count = 0
 
     def block(self, block: Block) -> None:

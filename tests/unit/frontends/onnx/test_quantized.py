@@ -100,6 +100,26 @@ def test_numbers_that_are_scaled_as_they_come(tmp_path: Path) -> None:
     np.testing.assert_allclose(model(x), reference(path)(x), atol=0.1)
 
 
+@pytest.mark.parametrize("zero", ["", "z", "other"])
+def test_integers_that_are_scaled_as_they_come_are_read_with_the_zero_point_that_the_file_gives(zero: str, tmp_path: Path) -> None:
+    """Without one, or with another than was found, the integers themselves are multiplied."""
+    weight = np.random.default_rng(0).integers(-9, 9, (4, 5)).astype(np.int8)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", zero], ["n"]),
+        helper.make_node("Cast", ["n"], ["f"], to=1),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    other = np.array(7, np.uint8)
+    model = tersenet.load(saved(tmp_path / "a.onnx", nodes, {"w": weight, "other": other}, ("N", 4)))
+    x = np.random.default_rng(1).uniform(-1, 2, (1, 4)).astype(np.float32)
+    low, high = min(0, x.min()), max(0, x.max())
+    scale = (high - low) / 255
+    shift = {"": 0.0, "z": round(-low / scale), "other": 7.0}[zero]
+    whole = np.round(x / scale) + round(-low / scale) - shift
+    np.testing.assert_allclose(model(x), scale * whole @ weight, atol=0.1 if zero == "z" else 1e-3)
+
+
 def test_zero_points_of_channels_that_come_in(tmp_path: Path) -> None:
     """ConvInteger subtracts them from its weights along the first axis, also where no file holds them."""
     random = np.random.default_rng(0)
