@@ -143,6 +143,22 @@ def _recurrent(arguments: Mapping[str, Any], node: fx.Node, sizes: _Sizes) -> in
     return steps * sum(math.prod(sizes.shape(weight)) for weight in arguments["params"] if weight.meta["val"].dim() == 2)
 
 
+def _cell(arguments: Mapping[str, Any], node: fx.Node, sizes: _Sizes) -> int:
+    """One step of a recurrent layer."""
+    samples = math.prod(sizes.shape(arguments["input"])[:-1])
+    return samples * sum(math.prod(sizes.shape(arguments[name])) for name in ("w_ih", "w_hh"))
+
+
+def _tensordot(arguments: Mapping[str, Any], node: fx.Node, sizes: _Sizes) -> int:
+    """Each value of the result is a sum over all pairs of axes."""
+    shape = sizes.shape(arguments["self"])
+    return math.prod(sizes.shape(node)) * math.prod(shape[dim] for dim in arguments["dims_self"])
+
+
+def _bilinear(arguments: Mapping[str, Any], node: fx.Node, sizes: _Sizes) -> int:
+    return math.prod(sizes.shape(node)) * math.prod(sizes.shape(arguments["weight"])[1:])
+
+
 def _attention(arguments: Mapping[str, Any], node: fx.Node, sizes: _Sizes) -> int:
     """Queries times keys, and the result times values."""
     query, value = sizes.shape(arguments["query"]), sizes.shape(arguments["value"])
@@ -170,6 +186,9 @@ MACS: Mapping[str, _Count] = {
     "baddbmm": _product("batch1"),
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot"), _product("self")),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _cell),
+    "tensordot": _tensordot,
+    "bilinear": _bilinear,
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,
 }

@@ -108,7 +108,8 @@ def test_what_can_leave_does_not_depend_on_the_spelling(name):
     np.testing.assert_allclose(pruned[0], pruned[1], atol=1e-6)
 
 
-def test_heads_that_share_keys_leave_together():
+@pytest.mark.parametrize("written", [False, True])
+def test_heads_that_share_keys_leave_together(written):
     class Shared(nn.Module):
         def __init__(self):
             super().__init__()
@@ -116,8 +117,8 @@ def test_heads_that_share_keys_leave_together():
 
         def forward(self, x):
             q, k, v = (linear(x).unflatten(-1, (-1, 4)).transpose(1, 2) for linear in (self.q, self.k, self.v))
-            k, v = (one.repeat_interleave(2, 1) for one in (k, v))
-            return self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            k, v = (one.repeat_interleave(2, 1) for one in (k, v)) if written else (k, v)
+            return self.o(F.scaled_dot_product_attention(q, k, v, enable_gqa=not written).transpose(1, 2).flatten(2))
 
     analysis = found(Shared(), (2, 6, 5))
     assert widths(analysis) == {("q", "k", "v"): 3}

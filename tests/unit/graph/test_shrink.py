@@ -128,6 +128,7 @@ CASES = {
     "select": (Function(lambda a, b, x: b(a(x)) * a(x)[:, 2:3], C(3, 8, 1), C(8, 4, 1)), IMAGE),
     "flip": (Function(lambda a, b, x: b(a(x).flip(1)), C(3, 8, 1), C(8, 4, 1)), IMAGE),
     "index": (Function(lambda a, b, x: b(a(x).index_select(1, torch.tensor([5, 0, 3, 3]))), C(3, 8, 1), C(4, 4, 1)), IMAGE),
+    "order": (Function(lambda a, b, x: b(a(x)[:, [5, 0, -1, 3]]), C(3, 8, 1), C(4, 4, 1)), IMAGE),
     "pad": (Function(lambda a, b, x: b(nn.functional.pad(a(x), (1, 0, 0, 1, 2, 1))), C(3, 8, 1), C(11, 4, 1)), IMAGE),
     "repeat": (Function(lambda a, b, x: b(a(x).repeat(1, 2, 1, 1)), C(3, 8, 1), C(16, 4, 1)), IMAGE),
     "expand": (Function(lambda a, b, x: b(a(x).mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)), C(3, 8, 1), C(8, 4, 1)), IMAGE),
@@ -137,6 +138,33 @@ CASES = {
     "einsum": (Function(lambda a, b, x: torch.einsum("bchw,oc->bohw", a(x), b.weight), C(3, 8, 1), nn.Linear(8, 4)), IMAGE),
     "unflatten": (nn.Sequential(nn.Linear(5, 96), nn.Unflatten(1, (6, 4, 4)), C(6, 3, 1)), (2, 5)),
     "squeeze": (nn.Sequential(C(3, 8, 8), nn.Flatten(), nn.Linear(8, 4)), IMAGE),
+    "einsum with dots": (Function(lambda a, b, x: torch.einsum("n...c,oc->n...o", a(x), b.weight), nn.Linear(8, 6), nn.Linear(6, 4)), IMAGE),
+    "einsum without a result": (Function(lambda a, b, x: torch.einsum("nihc,ck", a(x), b.weight), nn.Linear(8, 6), nn.Linear(4, 6)), IMAGE),
+    "matrix and vector added": (Function(lambda a, b, x: b(torch.addmm(torch.ones(6), x, a.weight)), nn.Linear(6, 5), nn.Linear(6, 4)), (2, 5)),
+    "limits": (Function(lambda a, b, x: b(a(x).clamp(min=a(-x), max=a(x).exp())), C(3, 8, 1), C(8, 4, 1)), IMAGE),
+    "larger of two": (Function(lambda a, b, x: b(torch.max(*a(x).chunk(2, 1))), C(3, 8, 1), C(4, 4, 1)), IMAGE),
+    "unfold of a made image": (
+        Function(lambda a, b, x: b(nn.functional.unfold(a(x).view(-1, 2, 8, 8).relu(), 2).flatten(1)), nn.Linear(5, 128), nn.Linear(392, 3)),
+        (2, 5),
+    ),
+    "made image to channels": (
+        Function(lambda a, b, x: b(nn.functional.pixel_unshuffle(a(x).view(-1, 2, 8, 8).relu(), 2).flatten(1)), nn.Linear(5, 128), nn.Linear(128, 3)),
+        (2, 5),
+    ),
+    "fold": (Function(lambda a, b, x: b(nn.functional.fold(a(nn.functional.unfold(x, 2)), (8, 8), 2)), nn.Conv1d(12, 24, 1), C(6, 4, 1)), IMAGE),
+    "windows": (Function(lambda a, b, x: b(a(x).unfold(2, 2, 2).mean(2).movedim(1, -1)), C(3, 8, 1), nn.Linear(8, 4)), IMAGE),
+    "sampled": (
+        Function(lambda a, b, x: b(nn.functional.grid_sample(a(x), x[:, :2].movedim(1, -1), align_corners=False)), C(3, 8, 1), C(8, 4, 1)),
+        IMAGE,
+    ),
+    "turned": (Function(lambda a, b, x: b(a(x).rot90(1, (2, 3)).tril().fliplr()), C(3, 8, 1), C(8, 4, 1)), IMAGE),
+    "tensordot": (Function(lambda a, b, x: torch.tensordot(a(x), b.weight, ([1], [1])), C(3, 8, 1), nn.Linear(8, 4)), IMAGE),
+    "bilinear": (Function(lambda a, b, c, x: c(b(a(x), a(x).flip(1))), nn.Linear(5, 8), nn.Bilinear(8, 8, 6), nn.Linear(6, 3)), (2, 5)),
+    "piled": (Function(lambda a, b, x: a(x) @ torch.vstack([b.weight, b.bias]).t(), nn.Linear(5, 8), nn.Linear(8, 8)), (2, 5)),
+    "columns": (Function(lambda a, b, x: a(x) @ torch.column_stack([b.weight, b.bias]), nn.Linear(5, 8), nn.Linear(8, 8)), (2, 5)),
+    "outer": (Function(lambda a, b, x: a(x) @ torch.outer(b.weight[0], b.bias), nn.Linear(5, 8), nn.Linear(8, 3)), (2, 5)),
+    "distances": (Function(lambda a, b, x: torch.cdist(a(x), b.weight), nn.Linear(5, 8), nn.Linear(8, 3)), (2, 5)),
+    "cosine": (Function(lambda a, b, x: nn.functional.cosine_similarity(a(x), b(x)), nn.Linear(5, 8), nn.Linear(5, 8)), (2, 5)),
     "self attention": (nn.Sequential(nn.Linear(5, 16), nn.MultiheadAttention(16, 4, batch_first=True)), (2, 6, 5)),
 }
 
@@ -167,6 +195,30 @@ def test_recurrent_layers():
     for layer in (nn.GRU(5, 6, 2, batch_first=True), nn.LSTM(5, 6, batch_first=True, bidirectional=True), nn.RNN(5, 6, batch_first=True)):
         width = 12 if layer.bidirectional else 6
         holds(Function(lambda cell, head, x: head(cell(x)[0]), layer, nn.Linear(width, 3)), (2, 7, 5), least=3)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 4])
+@pytest.mark.parametrize("heads", [True, False])
+def test_heads_of_queries_that_share_keys(shared, heads):
+    def attend(inside, keys, values, outside, x):
+        query, key, value = (part(x).unflatten(-1, (-1, 4)).transpose(1, 2) for part in (inside, keys, values))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        return outside(mixed.transpose(1, 2).flatten(2))
+
+    parts = nn.Linear(5, 16), nn.Linear(5, 4 * shared), nn.Linear(5, 4 * shared), nn.Linear(16, 3)
+    holds(Function(attend, *parts), (2, 6, 5), least=1, heads=heads)
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell(5, 6), nn.GRUCell(5, 6), nn.RNNCell(5, 6, nonlinearity="relu")], ids=["lstm", "gru", "rnn"])
+def test_cells_that_a_loop_calls(cell):
+    def steps(cell, head, x):
+        state = None
+        for step in range(x.shape[1]):
+            state = cell(x[:, step], state)
+        return head(state[0] if isinstance(state, tuple) else state)
+
+    pruned = holds(Function(steps, cell, nn.Linear(6, 3)), (2, 4, 5), least=3)
+    assert cost(pruned).macs == 4 * sum(weight.numel() for name, weight in pruned.graph.state_dict().items() if "weight_" in name) + 9
 
 
 def test_nothing_leaves_nothing_changes():

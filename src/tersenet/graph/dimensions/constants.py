@@ -160,6 +160,16 @@ def _index_select(cut: Cut) -> None:
         _take(cut, dim, (np.cumsum(alive) - 1)[taken[alive[taken]]])
 
 
+def _index(cut: Cut) -> None:
+    given = cut.arguments["indices"]
+    dim = next(position for position, node in enumerate(given) if node is not None)
+    axis = cut.source()[dim]
+    if cut.touched(axis):
+        taken = constant(cut.module, cut.now("indices")[dim]).numpy() % len(axis)
+        alive = cut.alive(axis)
+        _take(cut, dim, (np.cumsum(alive) - 1)[taken[alive[taken]]])
+
+
 def _pad(cut: Cut) -> None:
     ends, axes = list(cut.now("pad")), cut.source()
     for position in range(len(ends) // 2):
@@ -225,6 +235,7 @@ REWRITES: Mapping[str, Callable[[Cut], None]] = {
     **dict.fromkeys(("slice", "narrow"), _slice),
     "select": _select,
     "index_select": _index_select,
+    "index": _index,
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _convolution),
     "group_norm": _group_norm,

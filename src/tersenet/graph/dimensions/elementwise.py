@@ -15,6 +15,11 @@ def elementwise(site: Site) -> Value:
     return site.broadcast(*operands) if operands else without_rule(site)
 
 
+def limited(site: Site) -> Value:
+    """``clamp`` between numbers or tensors."""
+    return site.broadcast(*(site.axes(node) for node in site.tensors()))
+
+
 def first(site: Site) -> Value:
     """The first operand's places, whatever the others are for."""
     return site.axes(site.node.args[0])
@@ -28,7 +33,9 @@ def reduced(site: Site) -> Value:
 
 
 def reduced_whole(site: Site) -> Value:
-    """A reduction whose result depends on where things stand: the axes that it runs along must stay."""
+    """A reduction whose result depends on where things stand: the axes that it runs along must stay. ``max`` of two is none."""
+    if "other" in site.arguments:
+        return elementwise(site)
     axes = site.axes("self")
     for axis in _dims(axes, site.arguments.get("dim")):
         site.pin(axes[axis], f"{site.node.name} counts along it")

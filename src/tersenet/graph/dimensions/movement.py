@@ -6,8 +6,10 @@ import sys
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
+from tersenet.graph.dimensions.atoms import Vector
 from tersenet.graph.dimensions.elementwise import without_rule
 from tersenet.graph.dimensions.reshape import merged, reshaped
 from tersenet.graph.dimensions.site import ONE, Axes, Axis, Fixed, Site, Value
@@ -122,8 +124,25 @@ def concatenate(site: Site) -> Value:
     """Side by side along one axis (of ``hstack`` the second, or the only one); the others are tied."""
     operands = [site.axes(node) for node in site.arguments["tensors"]]
     operands = [axes for axes in operands if len(axes) != 1 or len(axes[0])]  # an empty vector joins anything
-    dim = site.arguments.get("dim", min(1, len(operands[0]) - 1)) % len(operands[0])
-    result = [site.tie(*(axes[position] for axes in operands)) if position != dim else ONE for position in range(len(operands[0]))]
+    return _beside(site, operands)
+
+
+def piled(site: Site) -> Value:
+    """``vstack``: one below the other, a vector as a row."""
+    operands = [site.axes(node) for node in site.arguments["tensors"]]
+    return _beside(site, [axes if len(axes) > 1 else (ONE, *(axes or (ONE,))) for axes in operands], 0)
+
+
+def columns(site: Site) -> Value:
+    """``column_stack``: side by side, a vector as a column."""
+    operands = [site.axes(node) for node in site.arguments["tensors"]]
+    return _beside(site, [axes if len(axes) > 1 else (*(axes or (ONE,)), ONE) for axes in operands], 1)
+
+
+def _beside(site: Site, operands: list[Axes], dim: int | None = None) -> Axes:
+    if dim is None:
+        dim = site.arguments.get("dim", min(1, len(operands[0]) - 1)) % len(operands[0])
+    result: list[Axis] = [site.tie(*(axes[position] for axes in operands)) if position != dim else ONE for position in range(len(operands[0]))]
     parts = [axes[dim] for axes in operands]
     if all(isinstance(part, Fixed) for part in parts):
         result[dim] = site.fixed(sum(len(part) for part in parts), parts[0].why)
@@ -245,6 +264,10 @@ def index(site: Site) -> Value:
     axes, given = site.axes("self"), list(site.arguments["indices"])
     given += [None] * (len(axes) - len(given))
     indexed = [position for position, node in enumerate(given) if node is not None]
+    axis, order = axes[indexed[0]], _order(site, given[indexed[0]])
+    if len(indexed) == 1 and order is not None and not isinstance(axis, Fixed):  # x[:, places] with places that the network knows
+        _pin_all(site, site.axes(given[indexed[0]]), f"{site.node.name} reads it as indices")
+        return tuple(axis[order] if position == indexed[0] else other for position, other in enumerate(axes))
     why = f"{site.node.name} is told by indices which to take"
     for position in indexed:
         site.pin(axes[position], why)
@@ -258,6 +281,14 @@ def index(site: Site) -> Value:
     return (*passing[:first], *made, *passing[first:])
 
 
+def _order(site: Site, index: fx.Node) -> Vector | None:
+    """Places in a row that are constant; None where the data say them, or where they are marked by yes and no."""
+    if not is_constant(index):
+        return None
+    places = constant(site.module, index)
+    return places.numpy().astype(np.int64) if places.dim() == 1 and len(places) > 1 and places.dtype in (torch.int32, torch.int64) else None
+
+
 def gather(site: Site) -> Value:
     """One axis is told by data which to take; the others may be cut no more."""
     site.refuse([axis for node in site.tensors() for axis in site.axes(node)], f"{site.node.name} is told by the data which to take")
@@ -269,10 +300,13 @@ def _pin_all(site: Site, axes: Axes, why: str) -> None:
         site.pin(axis, why)
 
 
+_FLIPPED = {"aten::flipud": 0, "aten::fliplr": 1}
+
+
 def flip(site: Site) -> Value:
     """Backwards along some axes."""
     axes = list(site.axes("self"))
-    for dim in site.arguments["dims"]:
+    for dim in site.arguments.get("dims", [_FLIPPED.get(site.node.target._schema.name)]):  # type: ignore[union-attr]
         axes[dim] = axes[dim] if isinstance(axes[dim], Fixed) else axes[dim][::-1]
     return tuple(axes)
 
@@ -307,21 +341,26 @@ def pad(site: Site) -> Value:
 
 def pixel_shuffle(site: Site) -> Value:
     """r times r neighbouring channels become places: they leave together."""
-    axes, factor = site.axes("self"), site.arguments["upscale_factor"]
-    channels = axes[-3]
-    made: Axis = site.fixed(len(channels) // factor**2)
-    if isinstance(channels, Fixed):
-        made = site.fixed(len(made), channels.why)
-    else:
-        made = site.fresh(len(made))
-        site.product(channels, (made, Fixed(factor**2, "places")))
+    axes = site.axes("self")
+    made = _channels_of(site, axes[-3], site.arguments["upscale_factor"] ** 2)
+    _pin_all(site, axes[-2:], f"{site.node.name} takes it as places")
     return (*axes[:-3], made, *(site.fixed(size) for size in site.shape()[-2:]))
+
+
+def _channels_of(site: Site, channels: Axis, count: int) -> Axis:
+    """Channels of which each has so many neighbouring places in the given axis."""
+    if isinstance(channels, Fixed):
+        return site.fixed(len(channels) // count, channels.why)
+    made = site.fresh(len(channels) // count)
+    site.product(channels, (made, Fixed(count, "places")))
+    return made
 
 
 def pixel_unshuffle(site: Site) -> Value:
     """Places become r times r neighbouring channels."""
     axes, factor = site.axes("self"), site.arguments["downscale_factor"]
     whole = merged(site, (axes[-3], Fixed(factor**2, "places")))
+    _pin_all(site, axes[-2:], f"{site.node.name} takes it as places")
     return (*axes[:-3], whole, *(site.fixed(size) for size in site.shape()[-2:]))
 
 
@@ -340,7 +379,46 @@ def unfold(site: Site) -> Value:
     """``im2col``: each channel becomes one for each place of the kernel."""
     axes = site.axes("self")
     kernel = int(np.prod(site.arguments["kernel_size"]))
+    _pin_all(site, axes[-2:], f"{site.node.name} takes it as places")
     return (*axes[:-3], merged(site, (axes[-3], Fixed(kernel, "places"))), site.fixed(site.shape()[-1]))
+
+
+def fold(site: Site) -> Value:
+    """``col2im``: of each channel one for each place of the kernel are added up to places."""
+    axes = site.axes("self")
+    made = _channels_of(site, axes[-2], int(np.prod(site.arguments["kernel_size"])))
+    site.pin(axes[-1], f"{site.node.name} takes it as places")
+    return (*axes[:-2], made, *(site.fixed(size) for size in site.shape()[-2:]))
+
+
+def windows(site: Site) -> Value:
+    """``Tensor.unfold``: parts of one axis, which must stay, as a new last one."""
+    axes, shape = list(site.axes("self")), site.shape()
+    dim = site.arguments["dimension"] % len(axes)
+    site.pin(axes[dim], f"{site.node.name} takes windows of it")
+    axes[dim] = site.fixed(shape[dim])
+    return (*axes, site.fixed(shape[-1]))
+
+
+def sampled(site: Site) -> Value:
+    """``grid_sampler``: the channels of an image, read at the places that a grid says."""
+    axes, grid = site.axes("input"), site.axes("grid")
+    _pin_all(site, axes[2:], f"{site.node.name} takes it as places")
+    _pin_all(site, grid[1:], f"{site.node.name} reads it as places")
+    return (site.tie(axes[0], grid[0]), axes[1], *(site.fixed(size) for size in site.shape()[2:]))
+
+
+def turned(site: Site) -> Value:
+    """``rot90``, ``tril``, ``triu``, ``diagonal``: what stands where in two axes matters, which must stay; the others pass."""
+    axes, held = site.axes("self"), site.arguments
+    dims = held["dims"] if "dims" in held else [held["dim1"], held["dim2"]] if "dim1" in held else [-2, -1]
+    both = {dim % len(axes) for dim in dims}
+    why = f"{site.node.name} looks at places in it"
+    _pin_all(site, tuple(axes[position] for position in both), why)
+    kept = [axis for position, axis in enumerate(axes) if position not in both]
+    if "dim1" in held:
+        return (*kept, site.fixed(site.shape()[-1]))
+    return tuple(site.fixed(size) if position in both else axes[position] for position, size in enumerate(site.shape()))
 
 
 def scatter_select(site: Site) -> Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import fx
 
 from tersenet.graph.dimensions.site import ONE, Axes, Axis, Fixed, Site, Term, Value
 
@@ -82,13 +83,13 @@ def product(site: Site) -> Value:
     names = {"addmm": ("mat1", "mat2"), "baddbmm": ("batch1", "batch2"), "bmm": ("self", "mat2"), "mm": ("self", "mat2"), "mv": ("self", "vec")}
     name = site.node.target._schema.name.removeprefix("aten::")  # type: ignore[union-attr]
     first, second = (site.axes(argument) for argument in names.get(name, ("self", "other")))
-    result = _product(site, first, second)
+    result = _product(site, first, second, [site.arguments[argument] for argument in names.get(name, ("self", "other"))])
     if name in ("addmm", "baddbmm"):
         result = site.broadcast(result, site.axes("self"))
     return result
 
 
-def _product(site: Site, first: Axes, second: Axes) -> Axes:
+def _product(site: Site, first: Axes, second: Axes, operands: Sequence[fx.Node]) -> Axes:
     one_row, one_column = len(first) == 1, len(second) == 1
     first = (ONE, *first) if one_row else first
     second = (*second, ONE) if one_column else second
@@ -97,7 +98,7 @@ def _product(site: Site, first: Axes, second: Axes) -> Axes:
     for axis in batch:
         if not isinstance(axis, Fixed):
             site.atoms.prefer(axis)  # heads of attention
-    for child, axis in zip(site.tensors()[:2], (first[-2], second[-1]), strict=False):
+    for child, axis in zip(operands, (first[-2], second[-1]), strict=True):
         if child.op == "get_attr":
             _makes(site, axis)
     site.terms.append(Term(1.0, (*batch, first[-2], inner, second[-1])))
@@ -108,21 +109,32 @@ def attention(site: Site) -> Value:
     """softmax(query key^T) value: heads go together, and so do the widths of query and key."""
     query, key, value = (site.axes(name) for name in ("query", "key", "value"))
     if site.arguments.get("enable_gqa"):
-        why = f"{site.node.name} shares keys among heads"
-        site.refuse([*query[:-1], *key[:-1], *value[:-1]], why)
-        return (*(site.fixed(len(axis)) for axis in query[:-1]), value[-1])
+        key, value = (_shared_among(site, axes, query[-3]) for axes in (key, value))
     batch = site.broadcast(query[:-2], key[:-2], value[:-2]) if len(query) > 2 else ()
     for axis in batch:
         if not isinstance(axis, Fixed):
             site.atoms.prefer(axis)
     width, length = site.tie(query[-1], key[-1]), site.tie(key[-2], value[-2])
     site.pin(length, f"{site.node.name} runs a softmax along it")
+    if site.arguments.get("is_causal"):
+        site.pin(query[-2], f"{site.node.name} counts along it which keys come before")
     mask = site.arguments.get("attn_mask")
     if mask is not None:
         site.broadcast(site.axes(mask), (*batch, query[-2], length))
     whole = len(width) + len(value[-1])
     site.terms += [Term(len(width) / whole, (*batch, width)), Term(len(value[-1]) / whole, (*batch, value[-1]))]
     return (*batch, query[-2], value[-1])
+
+
+def _shared_among(site: Site, axes: Axes, heads: Axis) -> Axes:
+    """Keys or values of which each head serves so many neighbouring ones of the query; one alone serves as many as there are."""
+    shared = axes[-3]
+    if len(shared) in (1, len(heads)):
+        return axes
+    if isinstance(shared, Fixed):
+        site.pin(heads, f"{site.node.name} shares keys among heads")
+        return (*axes[:-3], site.fixed(len(heads)), *axes[-2:])
+    return (*axes[:-3], np.repeat(shared, len(heads) // len(shared)), *axes[-2:])
 
 
 def embedding(site: Site) -> Value:
@@ -133,29 +145,90 @@ def embedding(site: Site) -> Value:
     return (*indices, table[1])
 
 
+def tensordot(site: Site) -> Value:
+    """Summed over pairs of axes; the others stand side by side."""
+    operands = (site.axes("self"), site.axes("other"))
+    summed = [[dim % len(axes) for dim in site.arguments[name]] for name, axes in zip(("dims_self", "dims_other"), operands, strict=True)]
+    inner = [site.tie(operands[0][first], operands[1][second]) for first, second in zip(*summed, strict=True)]
+    kept = [[axis for position, axis in enumerate(axes) if position not in gone] for axes, gone in zip(operands, summed, strict=True)]
+    for name, axes in zip(("self", "other"), kept, strict=True):
+        if site.arguments[name].op == "get_attr":
+            for axis in axes:
+                _makes(site, axis)
+    result = (*kept[0], *kept[1])
+    site.terms.append(Term(1.0, (*inner, *result)))
+    return result
+
+
+def outer(site: Site) -> Value:
+    """Each of a vector times each of another."""
+    (first,), (second,) = site.axes("self"), site.axes("vec2")
+    return (first, second)
+
+
+def bilinear(site: Site) -> Value:
+    """(..., first) times (out, first, second) times (..., second)."""
+    first, second, weight = site.axes("input1"), site.axes("input2"), site.axes("weight")
+    columns = (site.tie(first[-1], weight[1]), site.tie(second[-1], weight[2]))
+    rows = site.tie(weight[0], *(site.axes("bias") if site.arguments.get("bias") is not None else ()))
+    _makes(site, rows)
+    result = (*site.broadcast(first[:-1], second[:-1]), rows)
+    site.terms.append(Term(1.0, (*result, *columns)))
+    return result
+
+
+def similarity(site: Site) -> Value:
+    """``cosine_similarity``, ``pairwise_distance``: two vectors compared; channels that leave are not counted any more."""
+    axes = list(site.broadcast(site.axes("x1"), site.axes("x2")))
+    dim = site.arguments.get("dim", -1) % len(axes)
+    axes[dim : dim + 1] = [ONE] if site.arguments.get("keepdim") else []
+    return tuple(axes)
+
+
+def distances(site: Site) -> Value:
+    """``cdist``: each row of one compared with each of another."""
+    first, second = site.axes("x1"), site.axes("x2")
+    site.tie(first[-1], second[-1])
+    return (*site.broadcast(first[:-2], second[:-2]), first[-2], second[-2])
+
+
 def einsum(site: Site) -> Value:
-    """Each letter is one axis."""
-    equation = site.arguments["equation"].replace(" ", "")
-    operands = [site.axes(node) for node in site.arguments["tensors"]]
-    terms, _, result = equation.partition("->")
+    """Each letter is one axis; a row of dots is as many as there are besides."""
+    equation, operands = site.arguments["equation"].replace(" ", ""), [site.axes(node) for node in site.arguments["tensors"]]
+    terms, result = _spelled(equation, [len(axes) for axes in operands])
     letters: dict[str, list[Axis]] = {}
-    if not result or "..." in equation or any(len(set(term)) != len(term) for term in terms.split(",")):
+    if any(len(set(term)) != len(term) for term in terms):
         site.refuse([axis for axes in operands for axis in axes], f"{site.node.name} has no rule for cutting (einsum {equation})")
         return tuple(site.fixed(size) for size in site.shape())
-    for term, axes in zip(terms.split(","), operands, strict=True):
+    for term, axes in zip(terms, operands, strict=True):
         for letter, axis in zip(term, axes, strict=True):
             letters.setdefault(letter, []).append(axis)
     tied = {letter: _lettered(site, axes) for letter, axes in letters.items()}
     for letter in result:
-        if all(letter in term for term in terms.split(",")) and not isinstance(tied[letter], Fixed):
+        if all(letter in term for term in terms) and not isinstance(tied[letter], Fixed):
             site.atoms.prefer(tied[letter])  # type: ignore[arg-type]
     site.terms.append(Term(1.0, tuple(tied.values())))
-    for node, term in zip(site.arguments["tensors"], terms.split(","), strict=True):
+    for node, term in zip(site.arguments["tensors"], terms, strict=True):
         if node.op == "get_attr":
             for letter in term:
                 if letter in result:
                     _makes(site, tied[letter])
     return tuple(tied[letter] for letter in result)
+
+
+def _spelled(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Letters of each operand's axes and of the result's, digits in the place of dots, which are lined up at their ends.
+
+    >>> _spelled("...i,io", [3, 2])
+    (['01i', 'io'], '01o')
+    """
+    given, arrow, result = equation.partition("->")
+    counts = [rank - len(term) + 3 for term, rank in zip(given.split(","), ranks, strict=True) if "..." in term]
+    dots = "0123456789"[: max(counts, default=0)]
+    terms = [term.replace("...", dots[len(dots) + len(term) - 3 - rank :]) for term, rank in zip(given.split(","), ranks, strict=True)]
+    if not arrow:  # what stands once remains, in the order of the alphabet
+        result = dots + "".join(sorted(letter for letter in set(given) - set(".,") if given.count(letter) == 1))
+    return terms, result.replace("...", dots)
 
 
 def _lettered(site: Site, axes: Sequence[Axis]) -> Axis:

@@ -38,6 +38,18 @@ def recurrent(site: Site) -> Value:
     return (output, *given)
 
 
+def cell(site: Site) -> Value:
+    """``lstm_cell``, ``gru_cell``, ``rnn_tanh_cell``, ``rnn_relu_cell``: one step of the above, as often as the network's own loop calls it."""
+    held = site.arguments
+    kind = site.node.target._schema.name.removeprefix("aten::").removesuffix("_cell")  # type: ignore[union-attr]
+    given = [site.axes(state) for state in (held["hx"] if isinstance(held["hx"], list | tuple) else [held["hx"]])]
+    hidden = site.tie(*(state[-1] for state in given))
+    tensors = [held[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh") if held.get(name) is not None]
+    _cell(site, tensors, site.axes("input")[-1], hidden, hidden, GATES[kind], False)
+    result = (site.tie(site.axes("input")[0], *(state[0] for state in given)), hidden)
+    return (result, result) if kind == "lstm" else result
+
+
 def _cell(site: Site, tensors: Sequence[fx.Node], reads: Axis, hidden: Axis, result: Axis, gates: int, projected: bool) -> None:
     """One layer in one direction."""
     weights = [site.axes(tensor) for tensor in tensors]
@@ -54,12 +66,13 @@ def _cell(site: Site, tensors: Sequence[fx.Node], reads: Axis, hidden: Axis, res
     for axis in (hidden, result):
         if not isinstance(axis, Fixed):
             site.made.append(axis)
-    whole = sum(len(axes[0]) * len(axes[1]) for axes in _all_matrices(site))
+    whole = sum(len(axes[0]) * len(axes[1]) for axes in _all_matrices(site, tensors))
     site.terms += [Term(len(axes[0]) * len(axes[1]) / whole, (axes[0], axes[1])) for axes in matrices]
 
 
-def _all_matrices(site: Site) -> list[Axes]:
-    return [axes for axes in (site.axes(tensor) for tensor in site.arguments["params"]) if len(axes) == 2]
+def _all_matrices(site: Site, tensors: Sequence[fx.Node]) -> list[Axes]:
+    """Of all layers and directions; of a cell those that it has."""
+    return [axes for axes in (site.axes(tensor) for tensor in site.arguments.get("params", tensors)) if len(axes) == 2]
 
 
 def _beside(axis: Axis, times: int) -> Axis:

@@ -11,11 +11,11 @@ Rule = Callable[[Site], Value]
 
 _UNARY = """
     relu relu6 relu_ leaky_relu elu selu celu sigmoid tanh hardtanh hardsigmoid hardswish silu mish gelu softplus softsign log_sigmoid hardshrink
-    softshrink tanhshrink threshold clamp clamp_min clamp_max dropout feature_dropout alpha_dropout feature_alpha_dropout
+    softshrink tanhshrink threshold dropout feature_dropout alpha_dropout feature_alpha_dropout
     abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh erf erfc floor ceil round trunc
     frac sign sgn logical_not bitwise_not isnan isinf isfinite nan_to_num positive
     to _to_copy type_as contiguous clone detach alias lift_fresh_copy zeros_like ones_like full_like empty_like rand_like
-    fake_quantize_per_tensor_affine clip absolute negative arcsin arccos arctan asinh acosh atanh arcsinh arccosh arctanh fix sinc deg2rad rad2deg
+    fake_quantize_per_tensor_affine absolute negative arcsin arccos arctan asinh acosh atanh arcsinh arccosh arctanh fix sinc deg2rad rad2deg
     erfinv logit rrelu special_expit special_erf special_erfc special_exp2 special_expm1 special_log1p special_logit
 """
 _ELEMENTWISE = """
@@ -41,6 +41,7 @@ def _all(names: str, rule: Rule) -> dict[str, Rule]:
 RULES: Mapping[str, Rule] = {
     **_all(_UNARY, elementwise.first),
     **_all(_ELEMENTWISE, elementwise.elementwise),
+    **_all("clamp clamp_min clamp_max clip", elementwise.limited),
     **_all(_REDUCTIONS, elementwise.reduced),
     **_all("argmax argmin max min median nanmedian", elementwise.reduced_whole),
     **_all(_ALONG, elementwise.along),
@@ -57,6 +58,11 @@ RULES: Mapping[str, Rule] = {
     "scaled_dot_product_attention": products.attention,
     "embedding": products.embedding,
     "einsum": products.einsum,
+    "tensordot": products.tensordot,
+    **_all("outer ger", products.outer),
+    "bilinear": products.bilinear,
+    **_all("cosine_similarity pairwise_distance", products.similarity),
+    "cdist": products.distances,
     # normalizations
     **_all("batch_norm instance_norm", normalization.batch_norm),
     **_all("layer_norm rms_norm", normalization.layer_norm),
@@ -64,6 +70,7 @@ RULES: Mapping[str, Rule] = {
     "_weight_norm": normalization.weight_norm,
     # recurrent
     **_all("lstm gru rnn_tanh rnn_relu", recurrent.recurrent),
+    **_all("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", recurrent.cell),
     # movement
     **_all("view reshape _unsafe_view flatten unflatten ravel", reshape.reshape),
     **_all("view_as reshape_as", reshape.reshape_as),
@@ -78,6 +85,8 @@ RULES: Mapping[str, Rule] = {
     **_all("repeat tile", movement.repeat),
     "repeat_interleave": movement.repeat_interleave,
     **_all("cat concat concatenate hstack", movement.concatenate),
+    **_all("vstack row_stack", movement.piled),
+    "column_stack": movement.columns,
     "stack": movement.stack,
     **_all("split split_with_sizes chunk tensor_split", movement.split),
     "unbind": movement.unbind,
@@ -86,13 +95,17 @@ RULES: Mapping[str, Rule] = {
     "index_select": movement.index_select,
     "index": movement.index,
     "gather": movement.gather,
-    "flip": movement.flip,
+    **_all("flip flipud fliplr", movement.flip),
     "roll": movement.roll,
     **_all("pad constant_pad_nd", movement.pad),
     "pixel_shuffle": movement.pixel_shuffle,
     "pixel_unshuffle": movement.pixel_unshuffle,
     "channel_shuffle": movement.channel_shuffle,
     "im2col": movement.unfold,
+    "col2im": movement.fold,
+    "unfold": movement.windows,
+    **_all("grid_sampler grid_sampler_2d grid_sampler_3d", movement.sampled),
+    **_all("rot90 tril triu diagonal", movement.turned),
     **_all("select_scatter slice_scatter", movement.scatter_select),
 }
 
