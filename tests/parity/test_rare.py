@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from operator_networks import Formula
 from tersenet.errors import UnsupportedError
@@ -39,13 +40,16 @@ EVERYWHERE: Mapping[str, Function] = {
     "atan": torch.atan,
     "atan2": lambda x: torch.atan2(x, x.flip(1)) + torch.atan2(torch.zeros_like(x), x),
     "atanh": lambda x: torch.atanh(0.9 * torch.tanh(x)),
+    "bilinear": lambda x: F.bilinear(x, x.flip(1), UNIT[:4].unflatten(1, (6, 1)).tile(1, 1, 6) + UNIT[:4, None], UNIT[0, :4]),
     "cosh": torch.cosh,
+    "cosine": lambda x: F.cosine_similarity(x, x.flip(1), dim=2),
     "cumprod": lambda x: x.cumprod(1),
     "einsum": lambda x: torch.einsum("btf,bsf->bts", x, x.flip(1)) + torch.einsum("btf,fhd->bthd", x, UNIT.reshape(6, 5, 1))[..., 0],
     "erfc": torch.erfc,
     "expm1": torch.expm1,
     "floor_divide": lambda x: torch.floor_divide(x, 0.7),
     "fmod": lambda x: torch.fmod(x, 0.7),
+    "fold": lambda x: F.fold(x[:, :4, :6], (4, 6), 2, stride=2),
     "frac": torch.frac,
     "glu": lambda x: F.glu(x, 2),
     "isinf": lambda x: torch.isinf(x / torch.relu(x)).float(),
@@ -73,6 +77,7 @@ EVERYWHERE: Mapping[str, Function] = {
     "trunc": torch.trunc,
     "xor": lambda x: ((x > 0) ^ (x < 1)).float(),
 }
+RECURRENT = {"lstm": nn.LSTMCell(6, 4), "gru": nn.GRUCell(6, 4), "rnn": nn.RNNCell(6, 4), "relu": nn.RNNCell(6, 4, bias=False, nonlinearity="relu")}
 BITS = torch.tensor([5, 3, 12], dtype=torch.int32)
 # What has no operator in LiteRT.
 ONNX_ONLY: Mapping[str, Function] = {
@@ -88,20 +93,34 @@ ONNX_ONLY: Mapping[str, Function] = {
 }
 
 
-def outputs(runtime: str, function: Function, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def outputs(runtime: str, function: Callable[..., torch.Tensor], path: Path, *parts: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """What the file gives, and what torch gives."""
-    model = load(Formula(function).eval(), (torch.from_numpy(X),))
+    model = load(Formula(function, *parts).eval(), (torch.from_numpy(X),))
     assert not model.fixed_batch
     exporter, runner = RUNTIMES[runtime]
     export = exporter().export(model, path, ExportOptions(batch=len(X)))
     found = Artifact(export.path, runtime, runner().load(export.path), export.inputs, export.outputs)(X)
-    return found, function(torch.from_numpy(X)).numpy()
+    with torch.no_grad():
+        return found, function(torch.from_numpy(X), *parts).numpy()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_what_every_runtime_computes(name: str, runtime: str, tmp_path: Path) -> None:
     found, wanted = outputs(runtime, EVERYWHERE[name], tmp_path / "file")
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_cells_that_a_loop_calls(name: str, runtime: str, tmp_path: Path) -> None:
+    def loop(x: torch.Tensor, cell: nn.Module) -> torch.Tensor:
+        state = None
+        for step in range(3):
+            state = cell(x[:, step], state)
+        return torch.cat(state, 1) if isinstance(state, tuple) else state
+
+    found, wanted = outputs(runtime, loop, tmp_path / "file", RECURRENT[name])
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

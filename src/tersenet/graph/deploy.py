@@ -15,6 +15,7 @@ import torch
 from torch import fx
 
 from tersenet.graph import normalize
+from tersenet.graph.cells import open_cells
 from tersenet.graph.fold import fold_batch_norm
 from tersenet.graph.permutes import cancel_permutes
 from tersenet.graph.rare import open_rare
@@ -30,6 +31,7 @@ PASSES: tuple[Callable[[fx.GraphModule], None], ...] = (
     normalize.functionalize,
     normalize.views_to_reshapes,
     normalize.drop_identities,
+    open_cells,
     open_rare,
     normalize.fold_constants,
     cancel_permutes,

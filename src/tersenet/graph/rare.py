@@ -51,11 +51,13 @@ def _traced(node: fx.Node) -> tuple[fx.Graph, list[fx.Node]] | None:
     given: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), lambda child: given.append(child))
     given = list(dict.fromkeys(given))
+    # What torch takes apart before a table is asked is taken apart by ours first.
+    target = OURS.get(node.target, node.target) if node.target._can_decompose() else node.target  # type: ignore[union-attr]
 
     def call(*values: Any) -> Any:
         held = dict(zip(given, values, strict=True))
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: held[child])
-        return node.target(*arguments, **keywords)  # type: ignore[operator]
+        return target(*arguments, **keywords)
 
     try:
         graph = make_fx(call, decomposition_table=_table())(*(child.meta["val"] for child in given)).graph
@@ -197,6 +199,28 @@ def _differs(x: Tensor, y: Tensor) -> Tensor:
     return torch.bitwise_and(torch.bitwise_or(x, y), torch.bitwise_not(torch.bitwise_and(x, y)))
 
 
+def _bilinear(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """One matrix product for all results, and a sum over the other operand."""
+    made, first, second = weight.shape
+    products = torch.matmul(x, weight.permute(1, 0, 2).reshape(first, made * second)).unflatten(-1, (made, second))
+    result = torch.sum(products * y.unsqueeze(-2), -1)
+    return result if bias is None else result + bias
+
+
+def _cosine(x: Tensor, y: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    lengths = [torch.clamp_min(torch.sqrt(torch.sum(one * one, dim, keepdim=True)), eps) for one in (x, y)]
+    return torch.sum((x / lengths[0]) * (y / lengths[1]), dim)
+
+
+def _folded(x: Tensor, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Tensor:
+    """Patches that lie side by side, neither over one another nor apart, put in their places."""
+    (height, width), (rows, columns) = output_size, kernel_size
+    if x.dim() != 3 or tuple(dilation) != (1, 1) or any(padding) or tuple(stride) != tuple(kernel_size) or height % rows or width % columns:
+        return NotImplemented
+    parts = x.unflatten(2, (height // rows, width // columns)).unflatten(1, (-1, rows, columns))
+    return parts.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
 # Operator -> what it is made of, in torch's words.
 OURS: Mapping[Any, Callable[..., Any]] = {
     aten.acos.default: lambda x: math.pi / 2 - _inverse_sine(x),
@@ -209,9 +233,12 @@ OURS: Mapping[Any, Callable[..., Any]] = {
     aten.asinh.default: lambda x: torch.sign(x) * torch.log(torch.abs(x) + torch.sqrt(x * x + 1)),
     aten.atan2.default: _angle,
     aten.atanh.default: lambda x: 0.5 * torch.log((1 + x) / (1 - x)),
+    aten.bilinear.default: _bilinear,
     aten.bitwise_xor.Tensor: _differs,
     aten.bucketize.Tensor: lambda x, row, **how: _places(row, x, **how),
+    aten.col2im.default: _folded,
     aten.cosh.default: lambda x: 0.5 * (torch.exp(x) + torch.exp(-x)),
+    aten.cosine_similarity.default: _cosine,
     aten.cumprod.default: _running_product,
     aten.div.Scalar_mode: _quotient,
     aten.div.Tensor_mode: _quotient,
