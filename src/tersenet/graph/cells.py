@@ -16,7 +16,7 @@ _Call = Callable[..., fx.Node]
 
 
 def open_cells(module: fx.GraphModule) -> None:
-    """``lstm_cell``, ``gru_cell``, ``rnn_tanh_cell`` and ``rnn_relu_cell`` as arithmetic; their matrices are weights of linear layers, as those of others."""
+    """``lstm_cell``, ``gru_cell``, ``rnn_tanh_cell`` and ``rnn_relu_cell`` as arithmetic; their matrices are weights of linear layers."""
     for node in list(calls(module)):
         name = node.target._schema.name.removeprefix("aten::") if isinstance(node.target, torch._ops.OpOverload) else ""
         written = _WRITTEN.get(name)

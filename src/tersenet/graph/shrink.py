@@ -73,7 +73,7 @@ def _check(found: Dependencies, alive: Alive) -> None:
         raise RecipeError(f"channels of {layers[0] if layers else 'a constant'} cannot leave: {why[stuck[0]]}.")
     for node, axes in _all_axes(found):
         for axis in axes:
-            if not isinstance(axis, Fixed) and not alive[found.units(axis)].any():
+            if not isinstance(axis, Fixed) and len(axis) and not alive[found.units(axis)].any():
                 raise RecipeError(f"at least one channel of {node.name} must stay; all of its {len(axis)} were to leave. Take fewer away.")
 
 

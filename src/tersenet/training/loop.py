@@ -307,7 +307,10 @@ class Loop:
             self._diverged(f"weights became NaN or infinite in epoch {moment.epoch + 1}")
         spoilt = next((name for name, buffer in self.module.named_buffers() if not _finite(buffer) and _finite(self.settled.get(name, buffer))), "")
         if spoilt:
-            self._diverged(f"the statistics {spoilt} became NaN or infinite in epoch {moment.epoch + 1}", ["batches of at least 2 samples"])
+            # The variance of one value is NaN; one that is too large for a float is infinite.
+            large = bool(self.module.get_buffer(spoilt).isinf().any())
+            advice = ["data that are scaled to about -1..1", "a lower learning_rate"] if large else ["batches of at least 2 samples"]
+            self._diverged(f"the statistics {spoilt} became NaN or infinite in epoch {moment.epoch + 1}", advice)
         if self.average:
             self.average.load()
             self._estimate_statistics()

@@ -128,6 +128,7 @@ CASES = {
     "select": (Function(lambda a, b, x: b(a(x)) * a(x)[:, 2:3], C(3, 8, 1), C(8, 4, 1)), IMAGE),
     "flip": (Function(lambda a, b, x: b(a(x).flip(1)), C(3, 8, 1), C(8, 4, 1)), IMAGE),
     "index": (Function(lambda a, b, x: b(a(x).index_select(1, torch.tensor([5, 0, 3, 3]))), C(3, 8, 1), C(4, 4, 1)), IMAGE),
+    "nothing taken": (Function(lambda a, b, x: b(torch.cat([a(x), a(x)[:, 8:]], 1)), C(3, 8, 1), C(8, 4, 1)), IMAGE),
     "order": (Function(lambda a, b, x: b(a(x)[:, [5, 0, -1, 3]]), C(3, 8, 1), C(4, 4, 1)), IMAGE),
     "pad": (Function(lambda a, b, x: b(nn.functional.pad(a(x), (1, 0, 0, 1, 2, 1))), C(3, 8, 1), C(11, 4, 1)), IMAGE),
     "repeat": (Function(lambda a, b, x: b(a(x).repeat(1, 2, 1, 1)), C(3, 8, 1), C(16, 4, 1)), IMAGE),

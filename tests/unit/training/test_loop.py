@@ -350,6 +350,14 @@ def test_statistics_of_single_values_are_told() -> None:
     assert all(bool(torch.isfinite(buffer).all()) for buffer in network.buffers())
 
 
+def test_statistics_too_large_for_floats_are_told() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3 * 8 * 8), nn.Linear(3 * 8 * 8, 5)).eval()
+    network = trainable(load(module, (torch.zeros(2, 3, 8, 8),)))
+    large = Part((samples(COUNT, 1) * np.float32(1e30),), PART.labels, preparation=(Preparation(),))
+    with pytest.raises(DivergedError, match="1.running_var became NaN or infinite in epoch 1; .* Try data that are scaled to about -1..1 or"):
+        train(Lesson(network, objective_for(ACCURACY), large, Training(epochs=1), MODEL.inputs))
+
+
 def test_the_file_that_is_gone_on_from_is_written_after_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     write = loop.write_file

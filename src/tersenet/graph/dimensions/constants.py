@@ -133,6 +133,8 @@ def _slice(cut: Cut) -> None:
     alive = cut.alive(axis)
     places = (np.cumsum(alive) - 1)[taken[alive[taken]]]
     steps = set(np.diff(places).tolist())
+    if not len(places):  # it took nothing, and still does
+        return
     if steps <= {1}:
         cut.node.target, cut.node.args, cut.node.kwargs = aten.slice.Tensor, (cut.node.args[0], dim, int(places[0]), int(places[-1]) + 1), {}
     else:
