@@ -57,7 +57,7 @@ def _traced(node: fx.Node) -> tuple[fx.Graph, list[fx.Node]] | None:
     def call(*values: Any) -> Any:
         held = dict(zip(given, values, strict=True))
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), lambda child: held[child])
-        return target(*arguments, **keywords)
+        return target(*arguments, **keywords)  # type: ignore[operator]
 
     try:
         graph = make_fx(call, decomposition_table=_table())(*(child.meta["val"] for child in given)).graph

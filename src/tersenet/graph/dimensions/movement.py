@@ -145,7 +145,7 @@ def _beside(site: Site, operands: list[Axes], dim: int | None = None) -> Axes:
     result: list[Axis] = [site.tie(*(axes[position] for axes in operands)) if position != dim else ONE for position in range(len(operands[0]))]
     parts = [axes[dim] for axes in operands]
     if all(isinstance(part, Fixed) for part in parts):
-        result[dim] = site.fixed(sum(len(part) for part in parts), parts[0].why)
+        result[dim] = site.fixed(sum(len(part) for part in parts), parts[0].why)  # type: ignore[union-attr]
     else:
         result[dim] = np.concatenate([site.opened(part) for part in parts])
     return tuple(result)
