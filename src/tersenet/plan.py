@@ -7,10 +7,10 @@ every exporter read the same plan and decide nothing themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tersenet.schemes import Encoding
+from tersenet.schemes import LARGEST, Encoding
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,17 @@ class QuantizationPlan:
         """Whether the two plans decide the same, whomever they serve."""
         mine, theirs = ((plan.values, plan.units, plan.uses, set(plan.float_operators), plan.offsets) for plan in (self, other))
         return mine == theirs
+
+    @property
+    def narrow(self) -> dict[str, int]:
+        """Values of fewer than 8 bits -> the lowest integer of their grid as `in_bytes` has it; the largest is 127."""
+        return {
+            name: LARGEST - encoding.scheme.highest + encoding.scheme.lowest for name, encoding in self.values.items() if encoding.scheme.bits < 8
+        }
+
+    def in_bytes(self) -> QuantizationPlan:
+        """The plan with every value on a grid of at least 8 bits, as files hold it: what lies below the lowest integer is not clipped by it."""
+        return replace(self, values={name: encoding.in_bytes() for name, encoding in self.values.items()})
 
     def to_json(self) -> dict[str, Any]:
         return {

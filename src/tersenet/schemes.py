@@ -20,6 +20,7 @@ INTEGERS = {
     "int16": (16, True),
     "int32": (32, True),
 }
+LARGEST = 127  # of int8
 GRANULARITIES = ("per-tensor", "per-channel", "per-group")
 
 
@@ -113,6 +114,18 @@ class Encoding:
             raise RecipeError(f"a grid of {self.scheme.dtype} cannot be stored as {dtype}.")
         shift = 128 if dtype == "uint8" else -128
         scheme = Scheme(**{**asdict(self.scheme), "dtype": dtype})
+        return Encoding(scheme, self.scale, tuple(zero + shift for zero in self.zero_point), self.axis, self.role, self.shared)
+
+    def in_bytes(self) -> Encoding:
+        """A grid of fewer than 8 bits among the integers of int8, its largest on 127, where kernels clip by themselves; every other stays.
+
+        >>> Encoding(Scheme("int4"), (0.5,), (-8,)).in_bytes().zero_point
+        (112,)
+        """
+        if self.scheme.bits >= 8:
+            return self
+        shift = LARGEST - self.scheme.highest
+        scheme = Scheme(**{**asdict(self.scheme), "dtype": "int8", "symmetric": False})
         return Encoding(scheme, self.scale, tuple(zero + shift for zero in self.zero_point), self.axis, self.role, self.shared)
 
     def to_json(self) -> dict[str, Any]:

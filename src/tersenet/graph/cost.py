@@ -203,7 +203,7 @@ def bytes_moved(module: fx.GraphModule, plan: QuantizationPlan | None = None) ->
     """
     units = plan.units if plan is not None else {}
     nodes = {node.name: node for node in module.graph.nodes}
-    encodings = dict(plan.values) if plan is not None else {}
+    encodings = dict(plan.in_bytes().values) if plan is not None else {}
     for anchor, unit in units.items():
         encodings |= {argument(nodes[anchor], name).name: encoding for name, encoding in unit.weights.items()}
     inner = {name for unit in units.values() for name in unit.nodes[:-1]}  # never leaves the kernel

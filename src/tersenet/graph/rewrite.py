@@ -116,14 +116,19 @@ class Simulation:
         arithmetic: kind of operator -> the library whose kernel of it is followed to the last step (`tersenet.capabilities.Kernel`); "quantize" is
             the way from floats onto a grid.
         floats: values that are no integers' before they come onto their grid: inputs, and what operators in float return.
+        narrow: values of fewer than 8 bits -> the lowest integer that is theirs of those of 8 (`QuantizationPlan.narrow`).
     """
 
     arithmetic: Mapping[str, str] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
+    narrow: Mapping[str, int] = field(default_factory=dict)
 
     def activation(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node) -> fx.Node:
+        return self._rounded(module, value, encoding, before, self.narrow.get(value.name, encoding.scheme.lowest))
+
+    def _rounded(self, module: fx.GraphModule, value: fx.Node, encoding: Encoding, before: fx.Node, lowest: int) -> fx.Node:
         scheme = encoding.scheme
-        arguments = (value, encoding.scale[0], encoding.zero_point[0], scheme.lowest, scheme.highest)
+        arguments = (value, encoding.scale[0], encoding.zero_point[0], lowest, scheme.highest)
         follows = self.arithmetic.get("quantize") == "xnnpack" and value.name in self.floats and scheme.bits <= 8
         with module.graph.inserting_before(before):
             node = module.graph.create_node("call_function", quantized if follows else on_grid, arguments, {}, f"{value.name}_quantized")
@@ -141,7 +146,7 @@ class Simulation:
             value = inserted(module, requantized, value, ((first.scale[0], second.scale[0]),), before)
         elif first is not None and unit is not None and self.arithmetic.get(unit.kind) == "xnnpack" and second.scheme.bits <= 8:
             value = inserted(module, converted, value, ((first.scale[0], second.scale[0]),), before)
-        return self.activation(module, value, second, before)
+        return self._rounded(module, value, second, before, second.scheme.lowest)
 
     def operator(self, module: fx.GraphModule, node: fx.Node, unit: Unit, plan: QuantizationPlan) -> None:
         """Kernels' own arithmetic and rounding, of results and of halves in means over windows; an LSTM quantizes as it runs."""

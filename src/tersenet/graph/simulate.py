@@ -22,5 +22,5 @@ def simulate(model: Model, plan: QuantizationPlan, arithmetic: Mapping[str, str]
     """
     module = deployable(model, plan)
     inputs = {node.name for node in module.graph.nodes if node.op == "placeholder"}
-    apply_plan(module, plan, Simulation(arithmetic or {}, frozenset(inputs | plan.float_operators.keys())))
+    apply_plan(module, plan.in_bytes(), Simulation(arithmetic or {}, frozenset(inputs | plan.float_operators.keys()), plan.narrow))
     return replace(model, graph=module, plans=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import Tensor, fx
 from tersenet.annotations import Annotations
 from tersenet.capabilities import Capabilities
 from tersenet.graph.fold import beside_weight, source_weight
+from tersenet.graph.narrow import clipped_values
 from tersenet.graph.operators import WEIGHT_AXIS, kind_of
 from tersenet.graph.walk import bind, calls, constant, layer_of
 from tersenet.model import Model
@@ -18,6 +20,7 @@ from tersenet.numerics.affine import quantize
 from tersenet.plan import QuantizationPlan, Unit
 from tersenet.schemes import INTEGERS, Encoding
 from tersenet.step import Change
+from tersenet.steps.bits import Bits
 from tersenet.words import several
 
 if TYPE_CHECKING:
@@ -50,6 +53,9 @@ def changes(module: fx.GraphModule, plans: list[QuantizationPlan]) -> Iterator[C
         yield Change(serves, f"{counts}, {weights}{several(len(plan.float_operators), 'operator')} in float")
         if plan.offsets:
             yield Change(f"biases ({serves})", f"{len(plan.offsets)} take out what rounded weights add to the mean of their channels")
+        bits = Counter(encoding.scheme.bits for encoding in plan.values.values() if encoding.scheme.bits < 8)
+        for width, count in sorted(bits.items()):
+            yield Change(f"values of {width} bits ({serves})", f"{count} of {len(plan.values)}, each in a byte of its own")
         for unit in alone:
             yield Change(f"{layers[unit.anchor]} ({serves})", f"weights in {_bits(unit)} bits; {DYNAMIC[unit.dynamic]}")
 
@@ -66,7 +72,7 @@ def source_grid(node: fx.Node, grids: Mapping[str, Encoding]) -> Encoding | None
 def taken_over(plans: list[QuantizationPlan], source: Annotations, module: fx.GraphModule) -> Iterator[Change]:
     """What kept the grid that the source had."""
     for plan in plans:
-        values = [name for name in plan.values if name in source.values]
+        values = [name for name, encoding in plan.values.items() if name in source.values and encoding.scheme.bits >= source.values[name].scheme.bits]
         weights = []
         for node in calls(module):
             unit, grid = plan.units.get(node.name), source_grid(node, source.weights) if node.name in plan.units else None
@@ -131,6 +137,18 @@ def not_followed(step: Quantize, plans: list[QuantizationPlan], tables: Sequence
                     yield Change(f"{dtype} weights of {kind} ({table.name})", f"its kernel computes with {', '.join(kernel.weights)}: {why}")
         if step.full_range and table.restricted_weights:
             yield Change(f"the full range of weights ({table.name})", "its kernels ask for [-127, 127]")
+
+
+def narrow(module: fx.GraphModule, plans: list[QuantizationPlan], bits: Bits) -> Iterator[Change]:
+    """What values of fewer than 8 bits cost and do not bring, and which keep 8."""
+    for plan in plans:
+        if not plan.narrow:
+            continue
+        slower = ", or slower: some are clipped by an operator of their own" if clipped_values(module, plan) else ""
+        why = f"kernels compute with 8 bits, and each value takes a byte: a file is as large as with 8 bits, and as fast{slower}"
+        yield Change(f"bytes and time by values of fewer bits ({', '.join(plan.serves)})", why)
+    for why in dict.fromkeys(bits.kept.values()):
+        yield Change(f"fewer bits of {', '.join(name for name, own in bits.kept.items() if own == why)}", why)
 
 
 def _widths(plan: QuantizationPlan, kind: str) -> list[str]:

@@ -59,6 +59,7 @@ def fill(
     estimators: Mapping[str, Estimator],
     choose: Callable[[fx.Node], Choice],
     correction: Correction,
+    bits: Mapping[str, int],
 ) -> QuantizationPlan:
     """The plan of a placement.
 
@@ -69,8 +70,9 @@ def fill(
         estimators: of every quantized value that is no constant, having seen the calibration data.
         choose: what was asked for an operator.
         correction: what rounded weights move, to be taken out of biases.
+        bits: value -> how many it has, where those are fewer than 8 (`tersenet.steps.bits`).
     """
-    values = _values(module, placement, estimators, choose)
+    values = _values(module, placement, estimators, choose, bits)
     uses = {place: values[group_member] for place, group_member in _members(placement).items()}
     units, offsets = {}, {}
     for anchor, (nodes, kernel) in placement.units.items():
@@ -88,7 +90,11 @@ def _members(placement: Placement) -> dict[str, str]:
 
 
 def _values(
-    module: fx.GraphModule, placement: Placement, estimators: Mapping[str, Estimator], choose: Callable[[fx.Node], Choice]
+    module: fx.GraphModule,
+    placement: Placement,
+    estimators: Mapping[str, Estimator],
+    choose: Callable[[fx.Node], Choice],
+    bits: Mapping[str, int],
 ) -> dict[str, Encoding]:
     groups: dict[str, list[fx.Node]] = {}
     for name, node in placement.values.items():
@@ -97,7 +103,7 @@ def _values(
     encodings: dict[str, Encoding] = {}
     for group, members in groups.items():
         shared = group if len(members) > 1 else ""
-        numbers = _group_encoding(module, members, placement.fixed.get(group), estimators, choose)
+        numbers = _group_encoding(module, members, placement.fixed.get(group), estimators, choose, bits)
         for node in members:
             encodings[node.name] = replace(numbers, role=_role(node, results), shared=shared)
     return {name: encodings[name] for name in placement.values}
@@ -109,12 +115,14 @@ def _group_encoding(
     fixed: tuple[float, int] | None,
     estimators: Mapping[str, Estimator],
     choose: Callable[[fx.Node], Choice],
+    bits: Mapping[str, int],
 ) -> Encoding:
     choices = [choose(node) for node in members]
     wide = any(choice.activations == "int16" for choice in choices)
     symmetric = wide or any(choice.symmetric for choice in choices)
     power_of_two = any(choice.power_of_two for choice in choices)
-    scheme = Scheme("int16" if wide else "int8", symmetric=symmetric, power_of_two=power_of_two)
+    narrow = max(bits.get(node.name, 8) for node in members)
+    scheme = Scheme("int16" if wide else f"int{narrow}", symmetric=symmetric, power_of_two=power_of_two)
     if fixed is not None:
         scale, zero_point = (1 / 32768, 0) if wide else fixed
         return Encoding(scheme, (scale,), (zero_point,))

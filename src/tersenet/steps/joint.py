@@ -40,7 +40,7 @@ def joined(plans: Sequence[QuantizationPlan], placements: Sequence[Placement]) -
         plans: one for each runtime.
         placements: what they were made of.
     """
-    groups = _groups(placements)
+    groups = common_groups(placements)
     within = {name for plan in plans for unit in plan.units.values() if not unit.dynamic for name in unit.nodes[:-1]}
     fixed = frozenset(groups[name] for placement in placements for name, group in placement.groups.items() if group in placement.fixed)
     names = [name for name in dict.fromkeys(name for plan in plans for name in plan.values) if name not in within]
@@ -62,7 +62,7 @@ def joined(plans: Sequence[QuantizationPlan], placements: Sequence[Placement]) -
     return Joint(QuantizationPlan(serves, values, units, uses), groups, fixed, tuple(notes))
 
 
-def _groups(placements: Sequence[Placement]) -> dict[str, str]:
+def common_groups(placements: Sequence[Placement]) -> dict[str, str]:
     """Groups that overlap in any two placements are one; it is called by the first of its values."""
     parent: dict[str, str] = {}
 

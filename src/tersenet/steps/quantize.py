@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from tersenet.schemes import GRANULARITIES
 from tersenet.step import Context, Options, Step, StepResult
 from tersenet.steps import account
 from tersenet.steps.aware import Learned, learn
+from tersenet.steps.bits import bits_of_values
 from tersenet.steps.calibrate import calibrate
 from tersenet.steps.correct import Correction, means_for
 from tersenet.steps.encodings import Choice, fill, observed_range
@@ -33,7 +34,7 @@ from tersenet.steps.placement import LARGEST_VALUE, Placement, place
 from tersenet.training.aware import AwareTraining, read_aware
 
 WEIGHTS = ("int8", "int7", "int6", "int5", "int4", "int3", "int2")
-ACTIVATIONS = ("int8", "uint8", "int16")
+ACTIVATIONS = ("int8", "uint8", "int16", *WEIGHTS[1:])
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Override(metaclass=Options):
             its kind (``softmax``) must match.
         keep_float: leave them in float; the other fields are not looked at then.
         weights, granularity, ranges: as in `Quantize`; "" leaves what the step says.
-        activations: the step's own type, or "": no network mixes two.
+        activations: of what these layers make, in place of what the step says: any type of 8 bits or fewer where the step's is one; no network mixes
+            those with int16. "" leaves what the step says.
     """
 
     layers: str
@@ -66,8 +68,10 @@ class Quantize(Step):
     Args:
         weights: integer type of weights: int8, int7 and so on down to int2. Kernels compute with 8 bits: where a runtime can (its table says), files
             hold weights of at most 4 bits two a byte, and every other weight in a byte of its own, as large and as fast as one of 8 bits.
-        activations: int8, uint8 or int16. int8 and uint8 are one grid, its zero point moved; files keep it in the type that their runtime is
-            fastest with. int16 where the runtime has such kernels.
+        activations: int8, uint8, int7 and so on down to int2, or int16. int8 and uint8 are one grid, its zero point moved; files keep it in the type
+            that their runtime is fastest with. int16 where the runtime has such kernels. Values of fewer bits take a byte each all the same, and
+            many an operator that clips them: such a file is no smaller and no faster than one of 8 bits. The network's inputs and outputs, constants,
+            and values whose grid a kernel fixes keep 8 bits.
         granularity: of weights' scales: per-channel, per-tensor, per-group; a kernel without it uses its best other.
         group_size: elements in a group, for per-group.
         ranges: how activation ranges are estimated (`tersenet.numerics.ranges.ESTIMATORS`).
@@ -121,8 +125,8 @@ class Quantize(Step):
                 estimator(override.ranges)
             if override.activations and (override.activations == "int16") != (self.activations == "int16"):
                 raise RecipeError(
-                    f"activations must be of one type in the whole network, got {self.activations} and {override.activations} ({override.layers}); "
-                    "set activations for the step, or leave these layers in float (keep_float)."
+                    f"activations must have 16 bits in the whole network or nowhere, got {self.activations} and {override.activations} "
+                    f"({override.layers}); set activations for the step, or leave these layers in float (keep_float)."
                 )
         _check_numbers(self)
         for name in ("weights", "activations", "granularity", "weight_ranges"):
@@ -150,7 +154,7 @@ class Quantize(Step):
             model, numbers = lesson.model, lesson.numbers
         module = deployable(model)
         matches = _Matches(module, self, source, numbers, shared_weights(model))
-        found, _ = self._plans(model, context, matches, corrected=self.correct_biases and lesson is None)
+        found, placements = self._plans(model, context, matches, corrected=self.correct_biases and lesson is None)
         plans: list[QuantizationPlan] = []
         for plan in found:
             _merge(plans, plan)
@@ -158,6 +162,7 @@ class Quantize(Step):
             *account.skipped(module, plans),
             *account.lost(model, matches.source, module),
             *account.not_followed(self, plans, context.capabilities),
+            *account.narrow(module, plans, bits_of_values(module, placements, matches.asked)),
         )
         changed = (*account.changes(module, plans), *account.taken_over(plans, matches.source, module))
         books = list(account.codebooks(module, plans, matches.shared))
@@ -178,9 +183,9 @@ class Quantize(Step):
             _without_extremes(module, placement, table, matches, estimators)
             for table, placement in zip(context.capabilities, placements, strict=True)
         ]
-        plans = []
+        plans, bits = [], bits_of_values(module, final, matches.asked).fewer
         for table, placement in zip(context.capabilities, final, strict=True):
-            plans.append(fill(module, placement, table, estimators, matches.choice, correction))
+            plans.append(fill(module, placement, table, estimators, matches.choice, correction, bits))
             _check_integers_only(plans[-1], table)
         return plans, final
 
@@ -206,11 +211,6 @@ def _patterns(given: Any) -> tuple[str, ...]:
 
 def _check_numbers(entry: Quantize | Override) -> None:
     _check_name("weights", entry.weights, WEIGHTS)
-    if entry.activations in WEIGHTS and entry.activations not in ACTIVATIONS:
-        raise RecipeError(
-            f"activations must have 8 bits or 16, for kernels clip values at the ends of those grids and of no others; got {entry.activations}. "
-            f"Take int8, and weights={entry.activations} for fewer bits in the file."
-        )
     _check_name("activations", entry.activations, ACTIVATIONS)
     _check_name("granularity", entry.granularity, GRANULARITIES)
 
@@ -248,9 +248,13 @@ class _Matches:
         self.activations = {node.name: self._activations(node.name) for node in names}
 
     def _activations(self, name: str) -> str:
-        """int8 and uint8 are one grid: plans speak of it as int8."""
-        asked = self._last(name, "activations", self.step.activations)
-        return "int8" if asked == "uint8" else asked
+        """The type that kernels compute with: int8 and uint8 are one grid, of which plans speak as int8, and narrower ones are parts of it."""
+        return "int16" if self._last(name, "activations", self.step.activations) == "int16" else "int8"
+
+    def asked(self, names: Sequence[str]) -> str:
+        """The integers that were asked for what an operator, and the activation behind it, make: an override may name either."""
+        found = (own for name in names if (own := self._last(name, "activations", "")))
+        return next(found, self.step.activations)
 
     def _last(self, name: str, field: str, default: str) -> str:
         return next((value for entry in reversed(self.overrides.get(name, [])) if (value := getattr(entry, field))), default)

@@ -26,6 +26,7 @@ from tersenet.store import Store
 from tersenet.targets.executorch.capabilities import capabilities as executorch
 from tersenet.targets.litert.capabilities import LITERT, LITERT_MICRO
 from tersenet.targets.onnxruntime.capabilities import capabilities as onnxruntime
+from tersenet.training.aware import read_aware
 
 DATA = read_digits()
 TABLES = (onnxruntime("x86-avx2"), LITERT, LITERT_MICRO, executorch())
@@ -74,6 +75,22 @@ def test_where_nothing_moves_it_is_quantization_after_training(network: Model, t
     arrays, _ = DATA.evaluation.batch(np.arange(50))
     for one, two in zip(still.plans, after.plans, strict=True):
         assert np.array_equal(simulate(still, one)(*arrays), simulate(after, two)(*arrays))
+
+
+def test_where_nothing_moves_values_of_fewer_bits_are_those_of_quantization_after_training(network: Model) -> None:
+    step = Quantize(weights="int4", activations="int3", ranges="mse", correct_biases=False)
+    still = replace(step, training=read_aware(STILL)).apply(network, Context(TABLES, DATA)).model
+    assert numbers(still) == numbers(step.apply(network, Context(TABLES, DATA)).model)
+    assert all(plan.narrow for plan in still.plans)
+
+
+def test_step_sizes_of_values_of_fewer_bits_learn(network: Model) -> None:
+    step = Quantize(weights="int4", activations="int3", ranges="mse")
+    after = step.apply(network, Context(TABLES[1:2], DATA)).model
+    trained = replace(step, training=read_aware({**SHORT, "epochs": 3})).apply(network, Context(TABLES[1:2], DATA)).model
+    assert all(trained.plans[0].values[name].scale != after.plans[0].values[name].scale for name in after.plans[0].narrow)
+    values = [simulate(model, model.plans[0]) for model in (after, trained)]
+    assert accuracy(values[1]) >= accuracy(values[0])
 
 
 @pytest.mark.parametrize("learn", ["steps", "moving", "fixed"])

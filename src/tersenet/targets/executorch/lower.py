@@ -14,11 +14,13 @@ from torch import fx
 from tersenet.errors import UnsupportedError
 from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
+from tersenet.graph.narrow import clip_narrow_values
 from tersenet.graph.operators import kind_of
 from tersenet.graph.rewrite import QuantizeDequantize, apply_plan
 from tersenet.graph.walk import calls, constant, inputs, layer_of, outputs
 from tersenet.model import Model
 from tersenet.plan import QuantizationPlan
+from tersenet.targets.executorch.capabilities import KERNELS
 from tersenet.targets.executorch.spell import SPELLINGS, is_dequantize, is_quantize
 
 # Kinds whose operator the runtime has and whose kernel refuses them when it runs.
@@ -38,7 +40,9 @@ def lowered(model: Model, plan: QuantizationPlan | None, batch: int, integer_io:
     Raises:
         UnsupportedError: an operator that the runtime cannot run.
     """
-    module = fixed(deployable(model, plan), batch)
+    module = deployable(model, plan)
+    plan = None if plan is None else clip_narrow_values(module, plan, KERNELS)
+    module = fixed(module, batch)
     _check_kinds(module)
     if plan is not None:
         apply_plan(module, plan, QuantizeDequantize("int8", bias=False))

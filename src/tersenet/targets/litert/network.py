@@ -13,6 +13,7 @@ from tersenet.formats.tflite import Graph
 from tersenet.graph.build import fixed
 from tersenet.graph.deploy import deployable
 from tersenet.graph.layout import image_layout
+from tersenet.graph.narrow import clip_narrow_values
 from tersenet.graph.operators import aten_name, kind_of
 from tersenet.graph.walk import argument, calls, inputs, is_constant, layer_of, outputs, shape_of
 from tersenet.model import Model
@@ -54,7 +55,9 @@ def lower(model: Model, able: Capabilities, options: ExportOptions) -> Lowered:
     for name in options.format:
         raise RecipeError(unknown(f"option of {able.name}", name, ()))
     plan = model.plan_for(able.name) or EMPTY_PLAN
-    module = fixed(deployable(model, plan), options.batch)
+    module = deployable(model, plan)
+    plan = clip_narrow_values(module, plan, able.kernels)
+    module = fixed(module, options.batch)
     written_out = {name: unit for name, unit in plan.units.items() if unit.dynamic == "never"}
     stored = _stored_weights(module, written_out)
     notes = decompose(module, LOWERINGS.keys())

@@ -17,6 +17,7 @@ from tersenet.capabilities import Capabilities
 from tersenet.errors import RecipeError, unknown
 from tersenet.formats.onnx import Graph, Operator, Value, encode
 from tersenet.graph.deploy import deployable
+from tersenet.graph.narrow import clip_narrow_values
 from tersenet.graph.operators import kind_of
 from tersenet.graph.rewrite import QuantizeDequantize, apply_plan
 from tersenet.graph.walk import inputs, outputs
@@ -52,6 +53,7 @@ class OnnxExporter:
         module = deployable(model, plan)
         network = {node.name for node in module.graph.nodes if node.op != "get_attr"}
         if plan is not None:
+            plan = clip_narrow_values(module, plan, capabilities(options.cpu).kernels)
             apply_plan(module, plan, QuantizeDequantize("uint8"))
             flatten_products(module)
         file = _File(module, model, plan, options)
