@@ -108,7 +108,7 @@ def _least(node: fx.Node, plan: QuantizationPlan) -> float | None:
     if kind == "clamp" and held["max"] is not None:
         lows.append(float(held["max"]))
     if kind == "pad":
-        lows.append(float(held.get("value") or 0.0) if held.get("mode") == "constant" else 0.0)
+        lows.append(float(held.get("value") or 0.0) if held.get("mode", "constant") == "constant" else 0.0)
     return min((low for low in lows if low is not None), default=None) if None not in lows else None
 
 

@@ -127,5 +127,6 @@ def test_parts_of_what_is_split_need_no_clip_and_a_pad_below_the_grid_does() -> 
     for value, clipped in ((0.0, ()), (-9.0, ("pad",))):
         function = lambda net, x, value=value: net.two(torch.nn.functional.pad(torch.relu(net.one(x)), (1, 1), value=value))  # noqa: E731
         _, result, _ = quantized(function, Quantize(activations="int4"), tables=(table,), one=conv(), two=conv())
-        plan = result.model.plans[0]
-        assert clipped_values(deployable(result.model), replace(plan, values={**plan.values, "pad": plan.values["relu"]})) == clipped
+        grid = encode(0.0, 1.0, Scheme("int4"))
+        plan = replace(result.model.plans[0], values={**result.model.plans[0].values, "relu": grid, "pad": grid})
+        assert clipped_values(deployable(result.model), plan) == clipped
