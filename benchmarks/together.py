@@ -154,11 +154,20 @@ def resnet8() -> Case:
 
 
 def mobilenet_v2() -> Case:
-    """MobileNetV2 0.35 on images of 64 x 64; what quantization after training loses is beside it."""
-    training = {**learning.RESNET, "batch_size": 64, "l2": 1e-4, "learning_rate": 0.02}
-    smaller = [Prune(macs=0.5, criterion="taylor"), Distill(teacher="teacher", training={**training, "epochs": 6})]
+    """MobileNetV2 0.35 on images of 64 x 64, five branches shorter; what quantization after training loses is beside it.
+
+    Its last layer has 1,280 channels to tell a thousand classes apart, three quarters of which ten do without.
+    """
+    training = {"batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3, "augmentation": ("flip", "crop:8")}
+    prune = partial(Prune, criterion="taylor", shortcuts=False)
+    smaller = [
+        Shorten(count=5),
+        prune(layers=(("Conv_1", 0.75),)),
+        prune(macs=0.25, multiple=8, keep=("Conv_1",)),
+        Distill(teacher="teacher", training={**training, "epochs": 7}),
+    ]
     data = partial(learning.cifar, learning.SIGNED, size=64)
-    return Case(partial(learning.mobilenet_v2, WORK, 64), data, training, smaller, {"epochs": 2, "learning_rate": 0.005}, {"integers": 1.5})
+    return Case(partial(learning.mobilenet_v2, WORK, 64), data, training, smaller, {"epochs": 1, "learning_rate": 1e-4}, {"integers": 1.5})
 
 
 CASES: Mapping[str, Callable[[], Case]] = {

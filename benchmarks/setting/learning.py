@@ -87,20 +87,30 @@ def mnist_network(work: Path) -> Model:
 
 
 def mobilenet_v2(work: Path, size: int) -> Model:
-    """MobileNetV2 0.35 as published, its input made smaller, with a new head for ten classes that has learned nothing."""
+    """MobileNetV2 0.35 as published, its input made smaller, with a linear head fitted on its features of 9,000 training images.
+
+    A head that has learned nothing has gradients that say nothing: criteria that ask them would prune by chance.
+    """
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras
+    from sklearn.linear_model import LogisticRegression
 
     path = work / f"mobilenet_v2-{size}.keras"
     if not path.exists():
-        keras.utils.set_random_seed(0)
         published = keras.models.load_model(networks.DATA / "mobilenet_v2_0.35" / "mobilenet_v2_0.35_224_backbone.keras", compile=False)
         described = published.get_config()
         described["layers"][0]["config"]["batch_shape"] = (None, size, size, 3)
         backbone = keras.Model.from_config(described)
         backbone.set_weights(published.get_weights())
+        head = keras.layers.Dense(10, name="head")
+        network = keras.Model(backbone.input, head(backbone.output))
+        learned_on = cifar(SIGNED, 10_000, size=size).train
+        pictures, labels = learned_on.inputs[0], learned_on.labels
+        batches = (SIGNED.apply(pictures[start : start + 250]) for start in range(0, len(pictures), 250))
+        fitted = LogisticRegression(C=0.03, max_iter=300).fit(np.concatenate(list(map(backbone.predict_on_batch, batches))), labels)
+        head.set_weights([fitted.coef_.T, fitted.intercept_])
         work.mkdir(parents=True, exist_ok=True)
-        keras.Model(backbone.input, keras.layers.Dense(10, name="head")(backbone.output)).save(path)
+        network.save(path)
     return tersenet.load(path)
 
 
