@@ -60,7 +60,7 @@ def correct(model: tersenet.Model) -> float:
     return float((simulate(model, model.plans[0])(*arrays).argmax(1) == labels).mean())
 
 
-@pytest.mark.parametrize("options", [{"weights": "int9"}, {"weights": "int1"}, {"weights": "uint4"}, {"activations": "int3"}])
+@pytest.mark.parametrize("options", [{"weights": "int9"}, {"weights": "int1"}, {"weights": "uint4"}, {"activations": "int1"}])
 def test_widths_that_there_are_not_are_refused_with_those_that_there_are(options: dict) -> None:
     with pytest.raises(RecipeError, match="int8"):
         Quantize(**options)
